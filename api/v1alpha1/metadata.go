@@ -1,0 +1,64 @@
+package v1alpha1
+
+// Names in metadata that users and tools rely on. The prefix is the original's.
+const (
+	metadataPrefix = "orkestra.azure.microsoft.com/"
+
+	// Finalizer keeps a deleted group until the reverse of it is done.
+	Finalizer = metadataPrefix + "finalizer"
+
+	// AnnotationRequestedAt on a group asks for a rollout of an unchanged spec; any
+	// new value will do (the semantics of reconcile.fluxcd.io/requestedAt).
+	AnnotationRequestedAt = metadataPrefix + "requestedAt"
+
+	// LabelHeritage with the value Heritage is on everything that Orkestra makes.
+	LabelHeritage = metadataPrefix + "heritage"
+	Heritage      = "orkestra"
+	// LabelOwner is the name of the group, on everything that is made for it.
+	LabelOwner = metadataPrefix + "owner"
+	// LabelWorkflowType is forward, reverse or rollback, on a Workflow.
+	LabelWorkflowType = metadataPrefix + "workflow-type"
+	// LabelGeneration is the group's generation, on a Workflow.
+	LabelGeneration = metadataPrefix + "appgroup-generation"
+	// LabelChart is the name of the staged chart, on a HelmRelease.
+	LabelChart = metadataPrefix + "chart"
+	// LabelApplication is the DNS form of the application's name, on a HelmRelease
+	// and on a HelmChart.
+	LabelApplication = metadataPrefix + "application"
+	// LabelStorage marks a namespace that only holds Helm's records of the pieces
+	// of a group's charts.
+	LabelStorage = metadataPrefix + "storage"
+
+	// AnnotationParentChart is the name of the chart that a piece was split from,
+	// on a HelmRelease.
+	AnnotationParentChart = metadataPrefix + "parent-chart"
+	// AnnotationGroupUID is the UID of the group, on a Workflow and a HelmRelease.
+	AnnotationGroupUID = metadataPrefix + "group-uid"
+	// AnnotationRollout is the identity of the rollout, on a Workflow and, of the
+	// workflow that wrote it last, on a HelmRelease, as JSON of
+	// {"group","uid","generation","requestedAt"}.
+	AnnotationRollout = metadataPrefix + "rollout"
+	// AnnotationWorkflow is the workflow that wrote a HelmRelease last.
+	AnnotationWorkflow = metadataPrefix + "workflow"
+	// AnnotationWorkflowUID is the UID of that workflow: a workflow may be deleted
+	// and made again under its name.
+	AnnotationWorkflowUID = metadataPrefix + "workflow-uid"
+	// AnnotationTask is the name of the release in the graph, on a HelmRelease.
+	AnnotationTask = metadataPrefix + "task"
+	// AnnotationNode is the node of that workflow for which a HelmRelease was
+	// written: <application>.<task>, and <application>.<task>.<executor> where a
+	// release has several executors.
+	AnnotationNode = metadataPrefix + "node"
+	// AnnotationStartedAt is when that workflow wrote a HelmRelease, RFC 3339 with
+	// nanoseconds: the release's timeout counts from there.
+	AnnotationStartedAt = metadataPrefix + "started-at"
+	// AnnotationDependencies lists the tasks that a release waits for, separated
+	// by commas, so that the reverse can be found from the cluster alone.
+	AnnotationDependencies = metadataPrefix + "dependencies"
+	// AnnotationApplicationDependencies lists the applications that the
+	// application of a release waits for, separated by commas.
+	AnnotationApplicationDependencies = metadataPrefix + "application-dependencies"
+	// AnnotationSubchart is the subchart that a HelmRelease installs; it is not
+	// there on the release of the application's own chart.
+	AnnotationSubchart = metadataPrefix + "subchart"
+)

@@ -1,0 +1,166 @@
+// Package outcome says what helm-controller has made of a HelmRelease: whether
+// it is done, whether it has given up, or whether it goes on. It knows
+// helm-controller v1.6; the comments name the place in its source that decides.
+package outcome
+
+import (
+	"strings"
+	"time"
+
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	"github.com/fluxcd/pkg/apis/meta"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Phase is how far helm-controller has come with what a HelmRelease asks for now.
+type Phase string
+
+// The phases.
+const (
+	// Progressing: helm-controller has not come to rest, or not looked yet.
+	Progressing Phase = "Progressing"
+	// Ready: Helm installed what is asked for.
+	Ready Phase = "Ready"
+	// Failed: Helm failed, and helm-controller will not try again by itself.
+	Failed Phase = "Failed"
+)
+
+const (
+	// Grace is added to a release's timeout: Helm's own timeout counts from a
+	// little later, and what it reports says more than that the time is up.
+	Grace = 10 * time.Second
+
+	// unstoredAttempts is how often an action may fail before Helm has stored
+	// anything (a template that does not render, values against the schema, a kind
+	// that is not there, an object that belongs to another release), beyond the
+	// retries that the release asks for. helm-controller never gives up on these
+	// (internal/reconcile/install.go, "Return error if we did not store a release"),
+	// but they are mostly wrong for good. Its delays begin at 750 ms and double, so
+	// that this is about 12 s.
+	unstoredAttempts = 5
+
+	// suspendedReason is what is said of a HelmRelease with spec.suspend.
+	suspendedReason = "Suspended"
+)
+
+// Outcome of one generation of a HelmRelease.
+type Outcome struct {
+	Phase Phase
+	// Reason is a condition's reason, of Failed and mostly of Progressing.
+	Reason string
+	// Message in Helm's or helm-controller's words.
+	Message string
+}
+
+// Of reads the outcome of the generation that hr has, and of the reconciliation
+// that was requested last. What the conditions say of an older generation does
+// not count.
+func Of(hr *helmv2.HelmRelease) Outcome {
+	// A request is handled when it is repeated in the status, which the patch at
+	// the end of a reconciliation does
+	// (internal/controller/helmrelease_controller.go, Reconcile, the deferred func).
+	if at, ok := meta.ReconcileAnnotationValue(hr.Annotations); ok && hr.Status.LastHandledReconcileAt != at {
+		return progressing(hr)
+	}
+	switch {
+	case current(hr, meta.StalledCondition, metav1.ConditionTrue) != nil:
+		// Out of retries, no target to roll back to, access denied, or an invalid
+		// expression: a terminal error, never requeued.
+		return failed(hr)
+	case hr.Status.ObservedGeneration == hr.Generation && current(hr, meta.ReadyCondition, metav1.ConditionTrue) != nil:
+		return ready(hr)
+	case rested(hr), hopeless(hr):
+		return failed(hr)
+	default:
+		return progressing(hr)
+	}
+}
+
+// Deadline is when a release that was begun at started has taken too long.
+func Deadline(hr *helmv2.HelmRelease, started time.Time) time.Time {
+	return started.Add(hr.GetTimeout().Duration + Grace)
+}
+
+// rested: helm-controller has finished with this generation and is not ready. It
+// writes observedGeneration only where it does not requeue at once, and while it
+// means to retry after an interval it says Reconciling
+// (internal/reconcile/atomic_release.go, ErrRetryAfterInterval).
+func rested(hr *helmv2.HelmRelease) bool {
+	return hr.Status.ObservedGeneration == hr.Generation &&
+		!hr.Spec.Suspend &&
+		current(hr, meta.ReadyCondition, metav1.ConditionFalse) != nil &&
+		current(hr, meta.ReconcilingCondition, metav1.ConditionTrue) == nil
+}
+
+// hopeless: the action failed again and again without leaving a trace in Helm's
+// storage. status.failures counts all failures of this generation's attempts,
+// installFailures and upgradeFailures those that count against the retries.
+func hopeless(hr *helmv2.HelmRelease) bool {
+	if hr.Status.LastAttemptedGeneration != hr.Generation || hr.GetActiveRetry(false) != nil {
+		return false
+	}
+	c := current(hr, meta.ReadyCondition, metav1.ConditionFalse)
+	if c == nil || c.Reason != helmv2.InstallFailedReason && c.Reason != helmv2.UpgradeFailedReason {
+		return false
+	}
+	remediation := hr.GetActiveRemediation()
+	if remediation == nil || remediation.GetRetries() < 0 {
+		return false
+	}
+	return hr.Status.Failures >= int64(remediation.GetRetries()+unstoredAttempts)
+}
+
+func ready(hr *helmv2.HelmRelease) Outcome {
+	c := current(hr, meta.ReadyCondition, metav1.ConditionTrue)
+	return Outcome{Phase: Ready, Reason: c.Reason, Message: c.Message}
+}
+
+// failed says why in Helm's words. After a remediation Ready tells how that went
+// ("Helm rollback to previous release ... succeeded"), and the failure that made
+// it necessary is in Released or TestSuccess
+// (internal/reconcile/release.go, summarize).
+func failed(hr *helmv2.HelmRelease) Outcome {
+	o := Outcome{Phase: Failed}
+	add := func(c *metav1.Condition) {
+		if c == nil || c.Message == "" || strings.Contains(o.Message, c.Message) {
+			return
+		}
+		if o.Reason == "" {
+			o.Reason, o.Message = c.Reason, c.Message
+			return
+		}
+		o.Message += "; " + c.Message
+	}
+	add(current(hr, helmv2.ReleasedCondition, metav1.ConditionFalse))
+	add(current(hr, helmv2.TestSuccessCondition, metav1.ConditionFalse))
+	add(current(hr, meta.ReadyCondition, metav1.ConditionFalse))
+	if o.Reason == "" {
+		add(current(hr, meta.StalledCondition, metav1.ConditionTrue))
+	}
+	return o
+}
+
+func progressing(hr *helmv2.HelmRelease) Outcome {
+	if hr.Spec.Suspend {
+		return Outcome{Phase: Progressing, Reason: suspendedReason, Message: "the HelmRelease is suspended"}
+	}
+	o := Outcome{Phase: Progressing}
+	c := apimeta.FindStatusCondition(hr.Status.Conditions, meta.ReadyCondition)
+	if c == nil || c.Status == metav1.ConditionTrue {
+		c = apimeta.FindStatusCondition(hr.Status.Conditions, meta.ReconcilingCondition)
+	}
+	if c != nil {
+		o.Reason, o.Message = c.Reason, c.Message
+	}
+	return o
+}
+
+// current is the condition, where it has that status and speaks of this generation.
+func current(hr *helmv2.HelmRelease, condition string, status metav1.ConditionStatus) *metav1.Condition {
+	c := apimeta.FindStatusCondition(hr.Status.Conditions, condition)
+	if c == nil || c.Status != status || c.ObservedGeneration != hr.Generation {
+		return nil
+	}
+	return c
+}

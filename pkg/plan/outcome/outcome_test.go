@@ -1,0 +1,209 @@
+package outcome_test
+
+import (
+	"testing"
+	"time"
+
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	"github.com/fluxcd/pkg/apis/meta"
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"orkestra.dev/pkg/plan/outcome"
+)
+
+const generation = 3
+
+func condition(kind string, status metav1.ConditionStatus, reason, message string) metav1.Condition {
+	return metav1.Condition{Type: kind, Status: status, Reason: reason, Message: message, ObservedGeneration: generation}
+}
+
+func older(c metav1.Condition) metav1.Condition {
+	c.ObservedGeneration = generation - 1
+	return c
+}
+
+func release(edit func(*helmv2.HelmRelease), conditions ...metav1.Condition) *helmv2.HelmRelease {
+	hr := &helmv2.HelmRelease{}
+	hr.Generation = generation
+	hr.Status.ObservedGeneration = generation
+	hr.Status.LastAttemptedGeneration = generation
+	hr.Status.LastAttemptedReleaseAction = helmv2.ReleaseActionInstall
+	hr.Status.Conditions = conditions
+	if edit != nil {
+		edit(hr)
+	}
+	return hr
+}
+
+func unobserved(hr *helmv2.HelmRelease) { hr.Status.ObservedGeneration = generation - 1 }
+
+func TestOf(t *testing.T) {
+	installed := condition(meta.ReadyCondition, metav1.ConditionTrue, helmv2.InstallSucceededReason, "Helm install succeeded for release a/b.v1 with chart c@1")
+	broken := condition(meta.ReadyCondition, metav1.ConditionFalse, helmv2.InstallFailedReason, "Helm install failed for release a/b with chart c@1: boom")
+	retrying := condition(meta.ReconcilingCondition, metav1.ConditionTrue, meta.ProgressingWithRetryReason, "retrying after 5m0s")
+
+	for name, tc := range map[string]struct {
+		reason string
+		hr     *helmv2.HelmRelease
+		want   outcome.Outcome
+	}{
+		"New": {
+			reason: "helm-controller has not looked yet",
+			hr:     release(func(hr *helmv2.HelmRelease) { hr.Status.ObservedGeneration = -1 }),
+			want:   outcome.Outcome{Phase: outcome.Progressing},
+		},
+		"Ready": {
+			reason: "Ready at the generation that it has is done",
+			hr:     release(nil, installed),
+			want:   outcome.Outcome{Phase: outcome.Ready, Reason: installed.Reason, Message: installed.Message},
+		},
+		"ReadyOfOlderGeneration": {
+			reason: "a spec that helm-controller has not seen is not ready because the one before was",
+			hr:     release(unobserved, older(installed)),
+			want:   outcome.Outcome{Phase: outcome.Progressing},
+		},
+		"ReadyButNotObserved": {
+			reason: "Ready is written before the reconciliation is over",
+			hr:     release(unobserved, installed),
+			want:   outcome.Outcome{Phase: outcome.Progressing},
+		},
+		"RequestPending": {
+			reason: "after a request only what was found since counts, success",
+			hr: release(func(hr *helmv2.HelmRelease) {
+				hr.Annotations = map[string]string{meta.ReconcileRequestAnnotation: "2"}
+				hr.Status.LastHandledReconcileAt = "1"
+			}, installed),
+			want: outcome.Outcome{Phase: outcome.Progressing},
+		},
+		"StalledBeforeRequest": {
+			reason: "after a request only what was found since counts, failure",
+			hr: release(func(hr *helmv2.HelmRelease) {
+				hr.Annotations = map[string]string{meta.ReconcileRequestAnnotation: "2"}
+			}, broken, condition(meta.StalledCondition, metav1.ConditionTrue, "RetriesExceeded", "Failed to install after 1 attempt(s)")),
+			want: outcome.Outcome{Phase: outcome.Progressing, Reason: broken.Reason, Message: broken.Message},
+		},
+		"RequestHandled": {
+			reason: "a request that was handled is over",
+			hr: release(func(hr *helmv2.HelmRelease) {
+				hr.Annotations = map[string]string{meta.ReconcileRequestAnnotation: "2"}
+				hr.Status.LastHandledReconcileAt = "2"
+			}, installed),
+			want: outcome.Outcome{Phase: outcome.Ready, Reason: installed.Reason, Message: installed.Message},
+		},
+		"Stalled": {
+			reason: "out of retries is final at once, in Helm's words and not in those of the controller",
+			hr: release(unobserved, broken,
+				condition(helmv2.ReleasedCondition, metav1.ConditionFalse, broken.Reason, broken.Message),
+				condition(meta.StalledCondition, metav1.ConditionTrue, "RetriesExceeded", "Failed to install after 1 attempt(s)")),
+			want: outcome.Outcome{Phase: outcome.Failed, Reason: broken.Reason, Message: broken.Message},
+		},
+		"StalledOfOlderGeneration": {
+			reason: "a new spec is tried although the one before was given up",
+			hr:     release(unobserved, older(broken), older(condition(meta.StalledCondition, metav1.ConditionTrue, "RetriesExceeded", "x"))),
+			want:   outcome.Outcome{Phase: outcome.Progressing, Reason: broken.Reason, Message: broken.Message},
+		},
+		"StalledWithoutMore": {
+			reason: "where nothing else is said, the message is that of Stalled",
+			hr:     release(nil, condition(meta.StalledCondition, metav1.ConditionTrue, "AccessDenied", "can't access")),
+			want:   outcome.Outcome{Phase: outcome.Failed, Reason: "AccessDenied", Message: "can't access"},
+		},
+		"RolledBack": {
+			reason: "a successful rollback by helm-controller is a failure of what was asked for, and both are told",
+			hr: release(nil,
+				condition(helmv2.RemediatedCondition, metav1.ConditionTrue, helmv2.RollbackSucceededReason, "Helm rollback to previous release a/b.v1 succeeded"),
+				condition(meta.ReadyCondition, metav1.ConditionFalse, helmv2.RollbackSucceededReason, "Helm rollback to previous release a/b.v1 succeeded"),
+				condition(helmv2.ReleasedCondition, metav1.ConditionFalse, helmv2.UpgradeFailedReason, "Helm upgrade failed: timed out"),
+				condition(meta.StalledCondition, metav1.ConditionTrue, "RetriesExceeded", "Failed to upgrade after 1 attempt(s)")),
+			want: outcome.Outcome{Phase: outcome.Failed, Reason: helmv2.UpgradeFailedReason,
+				Message: "Helm upgrade failed: timed out; Helm rollback to previous release a/b.v1 succeeded"},
+		},
+		"RetriesLeft": {
+			reason: "with retries left helm-controller goes on, and so do we",
+			hr:     release(unobserved, broken, condition(meta.ReconcilingCondition, metav1.ConditionTrue, meta.ProgressingWithRetryReason, broken.Message)),
+			want:   outcome.Outcome{Phase: outcome.Progressing, Reason: broken.Reason, Message: broken.Message},
+		},
+		"RetryAfterInterval": {
+			reason: "the strategy RetryOnFailure observes the generation and goes on",
+			hr:     release(nil, broken, retrying),
+			want:   outcome.Outcome{Phase: outcome.Progressing, Reason: broken.Reason, Message: broken.Message},
+		},
+		"AtRestAndNotReady": {
+			reason: "a generation that was observed, failed, and is not being retried is final without Stalled",
+			hr:     release(nil, broken),
+			want:   outcome.Outcome{Phase: outcome.Failed, Reason: broken.Reason, Message: broken.Message},
+		},
+		"Suspended": {
+			reason: "a suspended release says so and waits",
+			hr:     release(func(hr *helmv2.HelmRelease) { hr.Spec.Suspend = true }, broken),
+			want:   outcome.Outcome{Phase: outcome.Progressing, Reason: "Suspended", Message: "the HelmRelease is suspended"},
+		},
+		"SourceNotReady": {
+			reason: "a chart that is not there yet is waited for",
+			hr:     release(unobserved, condition(meta.ReadyCondition, metav1.ConditionFalse, "SourceNotReady", "HelmChart is not ready")),
+			want:   outcome.Outcome{Phase: outcome.Progressing, Reason: "SourceNotReady", Message: "HelmChart is not ready"},
+		},
+		"UnstoredFailureOnce": {
+			reason: "a failure before Helm stored anything may pass",
+			hr:     release(func(hr *helmv2.HelmRelease) { unobserved(hr); hr.Status.Failures = 4 }, broken, retrying),
+			want:   outcome.Outcome{Phase: outcome.Progressing, Reason: broken.Reason, Message: broken.Message},
+		},
+		"UnstoredFailureAgainAndAgain": {
+			reason: "helm-controller would try a template that does not render for ever",
+			hr:     release(func(hr *helmv2.HelmRelease) { unobserved(hr); hr.Status.Failures = 5 }, broken, retrying),
+			want:   outcome.Outcome{Phase: outcome.Failed, Reason: broken.Reason, Message: broken.Message},
+		},
+		"UnstoredFailureWithRetries": {
+			reason: "retries that the release asks for come on top",
+			hr: release(func(hr *helmv2.HelmRelease) {
+				unobserved(hr)
+				hr.Status.Failures = 5
+				hr.Spec.Install = &helmv2.Install{Remediation: &helmv2.InstallRemediation{Retries: 1}}
+			}, broken, retrying),
+			want: outcome.Outcome{Phase: outcome.Progressing, Reason: broken.Reason, Message: broken.Message},
+		},
+		"UnstoredFailureOfOlderGeneration": {
+			reason: "failures of an older generation do not count",
+			hr: release(func(hr *helmv2.HelmRelease) {
+				unobserved(hr)
+				hr.Status.Failures, hr.Status.LastAttemptedGeneration = 50, generation-1
+			}, older(broken), retrying),
+			want: outcome.Outcome{Phase: outcome.Progressing, Reason: broken.Reason, Message: broken.Message},
+		},
+		"EndlessRetries": {
+			reason: "a release that asks for retries without end is given its whole timeout",
+			hr: release(func(hr *helmv2.HelmRelease) {
+				unobserved(hr)
+				hr.Status.Failures = 500
+				hr.Spec.Install = &helmv2.Install{Remediation: &helmv2.InstallRemediation{Retries: -1}}
+			}, broken, retrying),
+			want: outcome.Outcome{Phase: outcome.Progressing, Reason: broken.Reason, Message: broken.Message},
+		},
+		"TestFailed": {
+			reason: "a failed Helm test is told with what it tested",
+			hr: release(nil,
+				condition(meta.ReadyCondition, metav1.ConditionFalse, helmv2.TestFailedReason, "Helm test failed"),
+				condition(helmv2.TestSuccessCondition, metav1.ConditionFalse, helmv2.TestFailedReason, "Helm test failed"),
+				condition(meta.StalledCondition, metav1.ConditionTrue, "RetriesExceeded", "x")),
+			want: outcome.Outcome{Phase: outcome.Failed, Reason: helmv2.TestFailedReason, Message: "Helm test failed"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, outcome.Of(tc.hr)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+		})
+	}
+}
+
+func TestDeadline(t *testing.T) {
+	started := time.Date(2024, 1, 2, 3, 4, 5, 0, time.UTC)
+	hr := release(nil)
+	if got, want := outcome.Deadline(hr, started), started.Add(5*time.Minute+outcome.Grace); !got.Equal(want) {
+		t.Errorf("the default timeout is 5m, and grace is added: got %s, want %s", got, want)
+	}
+	hr.Spec.Timeout = &metav1.Duration{Duration: 30 * time.Second}
+	if got, want := outcome.Deadline(hr, started), started.Add(30*time.Second+outcome.Grace); !got.Equal(want) {
+		t.Errorf("the release's own timeout is taken: got %s, want %s", got, want)
+	}
+}

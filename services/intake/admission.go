@@ -1,0 +1,41 @@
+package intake
+
+import (
+	"context"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"orkestra.dev/api/v1alpha1"
+)
+
+// validator refuses at the door what the schema cannot see: a cycle, a dependency
+// that is not there, two releases of one name.
+type validator struct{}
+
+// ValidateCreate refuses a group that contradicts itself.
+func (validator) ValidateCreate(_ context.Context, group *v1alpha1.ApplicationGroup) (admission.Warnings, error) {
+	return nil, refuse(group)
+}
+
+// ValidateUpdate refuses the same, but for a group on its way out: its finalizer
+// must come off whatever its spec says.
+func (validator) ValidateUpdate(_ context.Context, _, group *v1alpha1.ApplicationGroup) (admission.Warnings, error) {
+	if !group.DeletionTimestamp.IsZero() {
+		return nil, nil
+	}
+	return nil, refuse(group)
+}
+
+// ValidateDelete lets every group go.
+func (validator) ValidateDelete(context.Context, *v1alpha1.ApplicationGroup) (admission.Warnings, error) {
+	return nil, nil
+}
+
+func refuse(group *v1alpha1.ApplicationGroup) error {
+	errs := group.Validate()
+	if len(errs) == 0 {
+		return nil
+	}
+	return apierrors.NewInvalid(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind).GroupKind(), group.Name, errs)
+}

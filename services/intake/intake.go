@@ -1,0 +1,155 @@
+// Package intake is the one way in: it watches ApplicationGroups, refuses what
+// cannot be rolled out, says what is desired, and lets a deleted group go when
+// everything that was made for it is gone.
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/events"
+	"orkestra.dev/pkg/service"
+)
+
+type options struct {
+	workers        int
+	webhookAddr    string
+	webhookCertDir string
+}
+
+// New is the intake as a service.
+func New() service.Service {
+	var o options
+	return service.Service{
+		Name:  "intake",
+		Short: "Watch ApplicationGroups and say what is desired",
+		Long: `Intake watches ApplicationGroups. It refuses a spec that contradicts itself
+(at admission, where --webhook-addr is given, and always in the condition
+Accepted), puts the finalizer on, says group.desired and group.deleting, and lets
+a deleted group go when its releases are gone.
+
+Any number of replicas may run side by side.`,
+		Example: `  # Against a cluster and a NATS server that listen on this machine
+  orkestra-intake --kubeconfig ~/.kube/config --nats-url nats://127.0.0.1:4222
+
+  # With the admission webhook; the directory holds tls.crt and tls.key
+  orkestra-intake --webhook-addr :9443 --webhook-cert-dir /etc/orkestra/webhook`,
+		AddFlags: func(fs *pflag.FlagSet) {
+			fs.IntVar(&o.workers, "workers", 4, "groups that are looked at side by side")
+			fs.StringVar(&o.webhookAddr, "webhook-addr", "", "address of the admission webhook (https); empty switches it off")
+			fs.StringVar(&o.webhookCertDir, "webhook-cert-dir", "", "directory with tls.crt and tls.key of the admission webhook")
+		},
+		Validate: o.validate,
+		Schemes:  []func(*runtime.Scheme) error{v1alpha1.AddToScheme, helmv2.AddToScheme},
+		Uncached: []client.Object{&corev1.Secret{}, &helmv2.HelmRelease{}},
+		Webhook:  o.webhook,
+		Setup:    func(_ context.Context, e *service.Env) error { return o.setup(e) },
+	}
+}
+
+func (o *options) validate() error {
+	var errs []error
+	if o.workers < 1 {
+		errs = append(errs, fmt.Errorf("--workers %d: want at least 1", o.workers))
+	}
+	if o.webhookAddr != "" {
+		if _, err := net.ResolveTCPAddr("tcp", o.webhookAddr); err != nil {
+			errs = append(errs, fmt.Errorf("--webhook-addr %q: want host:port or :port", o.webhookAddr))
+		}
+		for _, f := range []string{"tls.crt", "tls.key"} {
+			if _, err := os.Stat(filepath.Join(o.webhookCertDir, f)); err != nil {
+				errs = append(errs, fmt.Errorf("--webhook-cert-dir: %w", err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (o *options) webhook() webhook.Server {
+	if o.webhookAddr == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(o.webhookAddr)
+	if err != nil {
+		return nil // validate has refused it
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return nil
+	}
+	return webhook.NewServer(webhook.Options{Host: host, Port: n, CertDir: o.webhookCertDir})
+}
+
+func (o *options) setup(e *service.Env) error {
+	r := &reconciler{
+		client:    e.Manager.GetClient(),
+		live:      e.Manager.GetAPIReader(),
+		namespace: e.Namespace,
+		say:       e.Say,
+		log:       e.Log,
+	}
+	woken := make(chan event.GenericEvent, 256)
+	err := ctrl.NewControllerManagedBy(e.Manager).
+		Named("intake").
+		For(&v1alpha1.ApplicationGroup{}, builder.WithPredicates(asksForMore())).
+		WatchesRawSource(source.Channel(woken, &handler.EnqueueRequestForObject{})).
+		WithOptions(controller.Options{MaxConcurrentReconciles: o.workers}).
+		Complete(r)
+	if err != nil {
+		return fmt.Errorf("adding the controller: %w", err)
+	}
+	if o.webhookAddr != "" {
+		err := ctrl.NewWebhookManagedBy(e.Manager, &v1alpha1.ApplicationGroup{}).WithValidator(validator{}).Complete()
+		if err != nil {
+			return fmt.Errorf("adding the admission webhook: %w", err)
+		}
+	}
+	// What happens to a group that is being deleted may have been the last thing
+	// that its finalizer waited for.
+	return e.Consume("intake", o.workers, func(ctx context.Context, f events.Fact) ([]events.Fact, error) {
+		switch f.Data.(type) {
+		case events.RolloutSucceeded, events.RolloutFailed, events.ReleaseDeleted:
+			group := &v1alpha1.ApplicationGroup{}
+			group.Name = f.Rollout.Group
+			select {
+			case woken <- event.GenericEvent{Object: group}:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		return nil, nil
+	})
+}
+
+// asksForMore lets pass what can change the intake's mind: a new spec, a request,
+// a deletion, a finalizer. Status is what others write, and there is a lot of it.
+func asksForMore() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(u event.UpdateEvent) bool {
+		before, after := u.ObjectOld, u.ObjectNew
+		return before.GetUID() != after.GetUID() ||
+			before.GetGeneration() != after.GetGeneration() ||
+			before.GetAnnotations()[v1alpha1.AnnotationRequestedAt] != after.GetAnnotations()[v1alpha1.AnnotationRequestedAt] ||
+			len(before.GetFinalizers()) != len(after.GetFinalizers()) ||
+			before.GetDeletionTimestamp().IsZero() != after.GetDeletionTimestamp().IsZero()
+	}}
+}

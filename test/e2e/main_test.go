@@ -1,0 +1,118 @@
+// Package e2e runs Orkestra on real servers: Kubernetes, Argo, Flux, ChartMuseum
+// and NATS, with two replicas of every service, each a process of its own. A
+// server that does not come up fails the tests.
+package e2e
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/local/stack"
+	"orkestra.dev/local/timing"
+	"orkestra.dev/pkg/events"
+)
+
+// replicas of every service: what two say or do twice must count once.
+const replicas = 2
+
+// env is what the tests share.
+var env struct {
+	stack    *stack.Stack
+	vars     map[string]string
+	config   *rest.Config
+	client   client.WithWatch
+	bus      *events.Bus
+	recorder *timing.Recorder
+	root     string
+}
+
+func TestMain(m *testing.M) {
+	keep := flag.Bool("keep", false, "leave the stack running after the tests")
+	flag.Parse()
+	os.Exit(run(m, *keep))
+}
+
+func run(m *testing.M, keep bool) int {
+	ctx, cancel := context.WithTimeout(context.Background(), 80*time.Minute)
+	defer cancel()
+	begin := time.Now()
+	down, err := up(ctx)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: bringing up the stack:", err)
+		return 1
+	}
+	fmt.Printf("e2e: the stack is up after %s\n", time.Since(begin).Round(100*time.Millisecond))
+	code := m.Run()
+	if keep || code != 0 && os.Getenv("CI") == "" {
+		fmt.Println("e2e: the stack is left running in .local/e2e for a look")
+		return code
+	}
+	if err := down(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: taking down the stack:", err)
+		return 1
+	}
+	return code
+}
+
+func up(ctx context.Context) (down func() error, err error) {
+	env.root, err = filepath.Abs("../..")
+	if err != nil {
+		return nil, err
+	}
+	o := stack.Options{
+		Root: env.root, Dir: filepath.Join(env.root, ".local", "e2e"),
+		Services: true, Replicas: replicas, Log: os.Stdout, LogLevel: "debug",
+	}
+	// What an earlier run left is of no use, and its events would be counted.
+	if old, err := stack.Open(o); err == nil {
+		if err := old.Down(ctx, true); err != nil {
+			return nil, fmt.Errorf("taking down an earlier stack: %w", err)
+		}
+	}
+	env.stack, err = stack.Up(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	down = func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		return env.stack.Down(ctx, true)
+	}
+	if env.vars, err = env.stack.Env(); err != nil {
+		return down, err
+	}
+	if env.config, err = env.stack.RESTConfig(); err != nil {
+		return down, err
+	}
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{
+		clientgoscheme.AddToScheme, v1alpha1.AddToScheme, helmv2.AddToScheme, wfv1.AddToScheme, apiextensionsv1.AddToScheme,
+	} {
+		if err := add(scheme); err != nil {
+			return down, err
+		}
+	}
+	env.config.QPS = -1
+	if env.client, err = client.NewWithWatch(env.config, client.Options{Scheme: scheme}); err != nil {
+		return down, err
+	}
+	if env.recorder, err = timing.Record(ctx, env.config); err != nil {
+		return down, err
+	}
+	env.bus, err = events.Connect(ctx, events.Options{URL: env.vars["NATS_URL"], Source: "orkestra://e2e/test"})
+	return down, err
+}
