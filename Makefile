@@ -1,0 +1,103 @@
+# Orkestra, from a checkout: Go and make are all it needs. `make` says what there is to do.
+
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The modules of the workspace, and those outside it that have code of ours in them. They are asked for when they are needed.
+modules = $(patsubst $(CURDIR)/%,./%,$(shell go list -m -f '{{.Dir}}'))
+units   = $(addsuffix /...,$(filter-out ./test,$(modules)))
+mains   = $(addprefix ./,$(wildcard services/*/cmd/* cli/cmd/* local/cmd/* examples/cmd/*))
+
+# Go builds a tool anew when its module or the Go release has changed.
+go_version    := $(shell go env GOVERSION)
+tools         := bin/.stamps/tools-$(go_version)
+golangci_lint := bin/.stamps/golangci-lint-$(go_version)
+gotestsum      = bin/gotestsum --hide-summary=skipped --format-hide-empty-pkg
+crd           := deploy/crds/orkestra.azure.microsoft.com_applicationgroups.yaml
+
+# RUN picks e2e tests by a regular expression: make test-e2e RUN=Rollback
+RUN ?= .
+
+.PHONY: help
+help: ## Say what there is to do
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+## The product
+
+.PHONY: demo up status down
+demo: ## Bring a whole Orkestra up on this machine and roll out the bookinfo group
+	go run ./examples/cmd/orkestra-demo
+
+up: ## Bring a whole Orkestra up on this machine, without root and without containers
+	go run ./local/cmd/orkestra-local up
+
+status: ## Show what runs on this machine
+	go run ./local/cmd/orkestra-local status
+
+down: ## Stop what runs on this machine; its state is kept for the next up
+	go run ./local/cmd/orkestra-local down
+
+.PHONY: build
+build: ## Compile every module; services and command lines go to .local/bin
+	go build $(addsuffix /...,$(modules))
+	go build -buildvcs=false -o .local/bin/.orkestra/ $(mains)
+	for main in $(notdir $(filter ./services/%,$(mains))); do ln -sfn ".orkestra/$$main" ".local/bin/orkestra-$$main"; done
+	for main in $(notdir $(filter-out ./services/%,$(mains))); do ln -sfn ".orkestra/$$main" ".local/bin/$$main"; done
+
+## Its tests
+
+.PHONY: test test-unit test-e2e
+test: test-unit test-e2e ## Run all tests: the unit tests, then the e2e tests on a stack of their own
+
+test-unit: $(tools) ## Run the unit tests of every module; what has not changed is not run again
+	$(gotestsum) --format pkgname-and-test-fails -- -timeout 10m $(units)
+	cd tools/crd && GOWORK=off ../../$(gotestsum) --format pkgname-and-test-fails -- -timeout 10m ./...
+
+# One package after the other, each with all that it says while it says it: they share a stack and two cores, and the
+# first run builds that stack, which takes a quarter of an hour.
+test-e2e: $(tools) ## Run the e2e tests, on a stack of their own; RUN=<regexp> picks some
+	$(gotestsum) --format standard-verbose -- -count=1 -p 1 -timeout 90m -run '$(RUN)' ./test/...
+
+## Its code
+
+.PHONY: generate
+generate: $(tools) ## Write what is generated: deepcopy functions, the CRD, the schemas of events
+	cd api && ../bin/controller-gen object paths=./... crd:generateEmbeddedObjectMeta=false output:crd:dir=../deploy/crds
+	cd tools/crd && GOWORK=off go run . ../../$(crd)
+	cd pkg/events && GOWORK=off go generate ./...
+
+.PHONY: fmt
+fmt: $(golangci_lint) ## Format the code and order its imports
+	bin/golangci-lint fmt $(modules) tools/crd
+
+.PHONY: lint
+lint: $(golangci_lint) ## Run the lints, the architecture among them, on every module
+	bin/golangci-lint run $(addsuffix /...,$(modules))
+	cd tools/crd && GOWORK=off ../../bin/golangci-lint run ./...
+
+.PHONY: tidy
+tidy: ## Bring go.mod and go.sum of every module in line with its imports, and with each other
+	go work sync
+	for module in $(modules) tools tools/crd tools/lint; do (cd "$$module" && GOWORK=off go mod tidy); done
+
+.PHONY: verify
+verify: $(tools) $(golangci_lint) ## Check what a change has to pass besides the tests; changes no file
+	hack/verify
+
+.PHONY: clean
+clean: ## Remove the tools and the programs that were built; the local stack's state stays
+	rm -rf bin .local/bin
+
+## The tools, each built once
+
+$(tools): tools/go.mod tools/go.sum
+	@echo "building controller-gen and gotestsum (half a minute, once)"
+	cd tools && GOWORK=off GOBIN="$(CURDIR)/bin" go install tool
+	@mkdir -p $(@D) && touch $@
+
+$(golangci_lint): tools/lint/go.mod tools/lint/go.sum
+	@echo "building golangci-lint (minutes, once)"
+	cd tools/lint && GOWORK=off GOBIN="$(CURDIR)/bin" go install tool
+	@mkdir -p $(@D) && touch $@

@@ -1,0 +1,56 @@
+package stack
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// planServices says how our own services run: flags that all have, and the few that one has for itself.
+func (p *planner) planServices(o Options, natsURL, chartmuseumURL string) (services []spec, webhookURL string) {
+	for _, service := range Services {
+		binary, id := p.binary(serviceBinary(p.bin, service))
+		for replica := range max(1, o.Replicas) {
+			name := replicaName(service, replica+1)
+			health, metrics := p.port(name, "health"), p.port(name, "metrics")
+			s := spec{
+				Name: name, Binary: id, Inputs: p.inputs, Rank: ranksServices, Ports: []int{health, metrics},
+				Health: "http://" + loopback(health) + "/readyz",
+				Command: []string{binary, "--kubeconfig", p.kubeconfig(), "--nats-url", natsURL,
+					"--health-addr", loopback(health), "--metrics-addr", loopback(metrics),
+					"--namespace", Namespace, "--log-level", cmp.Or(o.LogLevel, "info")},
+				Exports: map[string]string{
+					"ORKESTRA_" + variable(name) + "_HEALTH_URL":  "http://" + loopback(health) + "/healthz",
+					"ORKESTRA_" + variable(name) + "_METRICS_URL": "http://" + loopback(metrics) + "/metrics",
+				},
+			}
+			switch service {
+			case "intake":
+				webhook := p.port(name, "webhook")
+				url := "https://" + loopback(webhook)
+				s.Ports = append(s.Ports, webhook)
+				s.Command = append(s.Command, "--webhook-addr", loopback(webhook), "--webhook-cert-dir", p.pki("webhook"))
+				s.Exports["ORKESTRA_"+variable(name)+"_WEBHOOK_URL"] = url
+				// With several replicas admission asks the first: a cluster has a Service for that, loopback has not.
+				webhookURL = cmp.Or(webhookURL, url)
+			case "stager":
+				// ChartMuseum is on loopback, which a registry in a chart's URL may otherwise not be.
+				s.Command = append(s.Command, "--chartmuseum-url", chartmuseumURL,
+					"--allow-private-registries")
+			}
+			s.Command = append(s.Command, o.ServiceArgs[service]...)
+			services = append(services, s)
+		}
+	}
+	return services, webhookURL
+}
+
+// isService tells whether a process is a replica of one of our services.
+func isService(process string) bool {
+	return slices.ContainsFunc(Services, func(s string) bool { return process == s || strings.HasPrefix(process, s+"-") })
+}
+
+// variable is a name as it is written in an environment variable.
+func variable(name string) string {
+	return strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}

@@ -1,0 +1,76 @@
+package stack
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestFlagsOfServices is the contract with the services' mains.
+func TestFlagsOfServices(t *testing.T) {
+	l, err := Options{Root: t.TempDir()}.layout()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, service := range Services {
+		if err := os.MkdirAll(l.bin, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(serviceBinary(l.bin, service), []byte(service), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ports := &ports{chosen: map[string]int{
+		"intake/health": 1, "intake/metrics": 2, "intake/webhook": 3,
+		"intake-2/health": 4, "intake-2/metrics": 5, "intake-2/webhook": 6,
+		"stager/health": 7, "stager/metrics": 8,
+	}, free: func(int) bool { return true }}
+	p := &planner{layout: l, ports: ports}
+	services, webhook := p.planServices(Options{Replicas: 2, ServiceArgs: map[string][]string{"stager": {"--workers", "2"}}},
+		"nats://127.0.0.1:9", "http://127.0.0.1:10")
+	if p.err != nil {
+		t.Fatal(p.err)
+	}
+	got := map[string]string{}
+	for _, s := range services {
+		got[s.Name] = strings.ReplaceAll(strings.Join(s.Command, " "), l.dir, "DIR")
+	}
+	if len(got) != 2*len(Services) {
+		t.Errorf("two replicas of each: %d", len(got))
+	}
+	common := " --kubeconfig DIR/kubeconfig --nats-url nats://127.0.0.1:9"
+	want := map[string]string{
+		"intake": "DIR/bin/orkestra-intake" + common + " --health-addr 127.0.0.1:1 --metrics-addr 127.0.0.1:2" +
+			" --namespace orkestra --log-level info --webhook-addr 127.0.0.1:3 --webhook-cert-dir DIR/pki/webhook",
+		"intake-2": "DIR/bin/orkestra-intake" + common + " --health-addr 127.0.0.1:4 --metrics-addr 127.0.0.1:5" +
+			" --namespace orkestra --log-level info --webhook-addr 127.0.0.1:6 --webhook-cert-dir DIR/pki/webhook",
+		"stager": "DIR/bin/orkestra-stager" + common + " --health-addr 127.0.0.1:7 --metrics-addr 127.0.0.1:8" +
+			" --namespace orkestra --log-level info --chartmuseum-url http://127.0.0.1:10 --allow-private-registries --workers 2",
+	}
+	for name, command := range want {
+		if diff := cmp.Diff(command, got[name]); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	if webhook != "https://127.0.0.1:3" {
+		t.Errorf("admission asks the first replica: %s", webhook)
+	}
+	exports := services[1].Exports
+	if exports["ORKESTRA_INTAKE_2_HEALTH_URL"] != "http://127.0.0.1:4/healthz" || exports["ORKESTRA_INTAKE_2_WEBHOOK_URL"] != "https://127.0.0.1:6" {
+		t.Errorf("a replica is found by its number: %v", exports)
+	}
+
+	path, before := p.binary(serviceBinary(l.bin, "intake"))
+	if err := os.WriteFile(path, []byte("built anew"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, after := p.binary(path); after == before || p.err != nil {
+		t.Errorf("an executable is known by its content: %v", p.err)
+	}
+	if _, _ = p.binary(filepath.Join(l.bin, "missing")); p.err == nil {
+		t.Error("an executable that is not there is an error")
+	}
+}

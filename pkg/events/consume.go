@@ -1,0 +1,143 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// pullExpiry and pullHeartbeat: a pull request is renewed every pullExpiry; a
+	// server that falls silent is noticed after two heartbeats.
+	pullExpiry    = 30 * time.Second
+	pullHeartbeat = 3 * time.Second
+	// afterGrace is how long a handler whose context is gone may take to notice.
+	afterGrace = 2 * time.Second
+	// drainWait bounds the wait for the server's word that it sends no more.
+	drainWait = 2 * time.Second
+)
+
+// Handler does what a fact asks for, and returns what is to be said about it.
+// It gets every fact of its consumer's subjects, and returns nil, nil for those
+// that are not for it. It may see a fact more than once, and two facts of one
+// group at the same time.
+//
+// The facts are said, with the handled one as their cause, before the event is
+// acknowledged; they are not said where there is an error, which says what
+// happens next: Superseded (acknowledged), Terminal (dead letter), RetryAfter
+// (again after a while), any other error or a panic (again after a backoff, and a
+// dead letter after Options.MaxAttempts).
+//
+// The context ends after Options.HandleTimeout, and when a shutdown does not
+// wait any longer.
+type Handler func(ctx context.Context, f Fact) ([]Fact, error)
+
+// errStopping is the cause of a handler's context at the end of the grace period.
+var errStopping = errors.New("the service is stopping")
+
+// Consume hands the events of a consumer of the topology ("stager", "compiler",
+// "executor", "intake") to h, workers of them at a time. Replicas share a
+// consumer. No event is fetched before a worker is free for it.
+//
+// It blocks until ctx is done, then takes no more events, finishes those in hand
+// within Options.Grace, and gives back the rest at once. The error says that
+// the consumer is not in the table, or that handlers had to be left behind.
+// Trouble with the server is waited out.
+func (b *Bus) Consume(ctx context.Context, consumer string, workers int, h Handler) error {
+	spec, ok := b.opts.Topology.consumer(consumer)
+	if !ok {
+		return fmt.Errorf("consumer %q is not in the topology", consumer)
+	}
+	if workers < 1 {
+		return fmt.Errorf("consuming as %s: %d workers, want 1 or more", consumer, workers)
+	}
+	// In-hand work outlives ctx, by the grace period at most.
+	work, abandon := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer abandon(nil)
+
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() { b.worker(ctx, work, spec, h) })
+	}
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+
+	<-ctx.Done()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(b.opts.Grace):
+	}
+	abandon(errStopping)
+	select {
+	case <-done:
+		return nil
+	case <-time.After(afterGrace + settleTimeout):
+		return fmt.Errorf("consuming as %s: handlers did not return within %s and after", consumer, b.opts.Grace)
+	}
+}
+
+// worker handles one event after the other until ctx is done. It finds its
+// consumer again when that was lost, and makes it where this Bus had made it.
+func (b *Bus) worker(ctx, work context.Context, spec jetstream.ConsumerConfig, h Handler) {
+	for attempt := uint64(1); ctx.Err() == nil; attempt++ {
+		handled, err := b.pull(ctx, work, spec, h)
+		if ctx.Err() != nil {
+			return
+		}
+		if handled {
+			attempt = 1
+		}
+		b.log.WarnContext(ctx, "waiting for events", "consumer", spec.Durable, "attempt", attempt, "error", err)
+		if !pause(ctx, min(time.Duration(attempt)*200*time.Millisecond, 5*time.Second)) {
+			return
+		}
+		if lost(err) && b.ensured.Load() {
+			if err := b.EnsureTopology(ctx); err != nil && ctx.Err() == nil {
+				b.log.ErrorContext(ctx, "the topology cannot be made again", "error", err)
+			}
+		}
+	}
+}
+
+// pull asks for one event at a time until ctx is done or the consumer is lost.
+func (b *Bus) pull(ctx, work context.Context, spec jetstream.ConsumerConfig, h Handler) (handled bool, err error) {
+	try, cancel := context.WithTimeout(ctx, requestTimeout)
+	c, err := b.js.Consumer(try, StreamEvents, spec.Durable)
+	cancel()
+	if err != nil {
+		return false, fmt.Errorf("looking up the consumer: %w", err)
+	}
+	// PullMaxMessages(1): an event that lay in a buffer would have nobody to renew
+	// it, and would be handed to somebody else while it waits.
+	iter, err := c.Messages(jetstream.PullMaxMessages(1), jetstream.PullExpiry(pullExpiry),
+		jetstream.PullHeartbeat(pullHeartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(false))
+	if err != nil {
+		return false, fmt.Errorf("asking for events: %w", err)
+	}
+	defer iter.Stop()
+	s := settler{bus: b, consumer: spec.Durable, ackWait: c.CachedInfo().Config.AckWait, handler: h}
+	for ctx.Err() == nil {
+		msg, err := iter.Next(jetstream.NextContext(ctx))
+		if err != nil && ctx.Err() == nil {
+			return handled, fmt.Errorf("waiting for the next event: %w", err)
+		}
+		if err == nil {
+			handled = true
+			s.deliver(work, msg)
+		}
+	}
+	// What the server has sent already goes back at once, unhandled.
+	iter.Drain()
+	for {
+		msg, err := iter.Next(jetstream.NextMaxWait(drainWait))
+		if err != nil {
+			return handled, nil
+		}
+		s.giveBack(work, msg)
+	}
+}

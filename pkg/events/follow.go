@@ -1,0 +1,108 @@
+package events
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// FollowOptions select events; the zero value selects all that are stored.
+type FollowOptions struct {
+	// Group, where not empty.
+	Group string
+	// Types, where not empty.
+	Types []Type
+	// Since is the oldest time of storage; zero is the beginning of the stream.
+	Since time.Time
+	// Follow waits for more, until the context is done. Otherwise Follow returns
+	// after the last event that is there when it is called.
+	Follow bool
+}
+
+// Follow calls fn with each event in the order of the stream, until fn fails or
+// ctx is done, which is no error. The raw bytes are the event as it is stored,
+// structured mode. An event that is not in the contract comes without Data,
+// with as much of the rest as could be read; a selection by Types leaves it out.
+// Following changes nothing: it leaves no consumer behind, and needs the
+// permission to read only.
+func (b *Bus) Follow(ctx context.Context, o FollowOptions, fn func(f Fact, raw []byte) error) error {
+	group := "*"
+	if o.Group != "" {
+		group = SubjectToken(o.Group)
+	}
+	var filters []string
+	for _, t := range o.Types {
+		if s := subjectPrefix + t.Thing() + "." + group; !slices.Contains(filters, s) {
+			filters = append(filters, s)
+		}
+	}
+	if filters == nil {
+		filters = []string{subjectPrefix + "*." + group}
+	}
+	config := jetstream.OrderedConsumerConfig{FilterSubjects: filters}
+	if !o.Since.IsZero() {
+		config.DeliverPolicy = jetstream.DeliverByStartTimePolicy
+		config.OptStartTime = &o.Since
+	}
+	return b.walk(ctx, StreamEvents, config, o.Follow, func(msg jetstream.Msg, m *jetstream.MsgMetadata) error {
+		// What does not decode is shown all the same.
+		f, err := decode(msg.Subject(), msg.Headers(), msg.Data())
+		if err != nil {
+			f.Data = nil
+		}
+		f.Attempt, f.Sequence = 1, m.Sequence.Stream
+		if len(o.Types) > 0 && !slices.Contains(o.Types, f.Type()) {
+			return nil
+		}
+		return fn(f, msg.Data())
+	})
+}
+
+// walk reads a stream in its order. Without follow it ends with the last message
+// that was there when it began.
+func (b *Bus) walk(ctx context.Context, stream string, config jetstream.OrderedConsumerConfig, follow bool,
+	fn func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
+	try, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	s, err := b.js.Stream(try, stream)
+	if err != nil {
+		return fmt.Errorf("reaching stream %s: %w", stream, err)
+	}
+	end := s.CachedInfo().State.LastSeq
+	c, err := s.OrderedConsumer(try, config)
+	if err != nil {
+		return fmt.Errorf("reading stream %s: %w", stream, err)
+	}
+	if !follow && c.CachedInfo().NumPending == 0 {
+		return nil
+	}
+	messages, err := c.Messages(jetstream.PullHeartbeat(pullHeartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(false))
+	if err != nil {
+		return fmt.Errorf("reading stream %s: %w", stream, err)
+	}
+	defer messages.Stop()
+	for {
+		msg, err := messages.Next(jetstream.NextContext(ctx))
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading stream %s: %w", stream, err)
+		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			return fmt.Errorf("reading stream %s: %w", stream, err)
+		}
+		if meta.Sequence.Stream <= end || follow {
+			if err := fn(msg, meta); err != nil {
+				return err
+			}
+		}
+		if !follow && (meta.Sequence.Stream >= end || meta.NumPending == 0) {
+			return nil
+		}
+	}
+}

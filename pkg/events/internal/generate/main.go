@@ -1,0 +1,47 @@
+// Command generate writes the schemas of the payloads and the configurations of
+// the topology, from the Go code. Run it by go generate in pkg/events.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"orkestra.dev/pkg/events/internal/generated"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "generate:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	files, err := generated.Files(".")
+	if err != nil {
+		return err
+	}
+	for _, dir := range generated.Folders {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		old, err := filepath.Glob(filepath.Join(dir, "*.json"))
+		if err != nil {
+			return err
+		}
+		for _, name := range old {
+			if _, ok := files[name]; !ok {
+				if err := os.Remove(name); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	for name, content := range files {
+		if err := os.WriteFile(name, content, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,230 @@
+package events
+
+// Type is the CloudEvents type of a fact: dev.orkestra.<thing>.<what happened>.v1.
+// A payload whose meaning changes becomes a new type.
+type Type string
+
+// The facts that the services say, in the order in which a rollout says them.
+const (
+	// TypeGroupDesired: intake saw a spec (or a request) that is not rolled out yet.
+	TypeGroupDesired Type = "dev.orkestra.group.desired.v1"
+	// TypeGroupRejected: intake found the spec invalid; the rollout ends here.
+	TypeGroupRejected Type = "dev.orkestra.group.rejected.v1"
+	// TypeGroupDeleting: the group carries a deletion timestamp.
+	TypeGroupDeleting Type = "dev.orkestra.group.deleting.v1"
+	// TypeGroupDeleted: intake let the group go; everything that it had made is gone.
+	TypeGroupDeleted Type = "dev.orkestra.group.deleted.v1"
+	// TypeChartsStaged: every chart of the group can be installed now.
+	TypeChartsStaged Type = "dev.orkestra.charts.staged.v1"
+	// TypeChartsFailed: a chart cannot be staged; the rollout waits for a change.
+	TypeChartsFailed Type = "dev.orkestra.charts.failed.v1"
+	// TypeWorkflowSubmitted: the compiler submitted a workflow.
+	TypeWorkflowSubmitted Type = "dev.orkestra.workflow.submitted.v1"
+	// TypeWorkflowRejected: no workflow could be made of the group.
+	TypeWorkflowRejected Type = "dev.orkestra.workflow.rejected.v1"
+	// TypeNodeStarted: Argo activated a release node: its parents are done.
+	TypeNodeStarted Type = "dev.orkestra.node.started.v1"
+	// TypeNodeSucceeded and TypeNodeFailed: a release node is settled in Argo.
+	TypeNodeSucceeded Type = "dev.orkestra.node.succeeded.v1"
+	TypeNodeFailed    Type = "dev.orkestra.node.failed.v1"
+	// TypeReleaseReady, TypeReleaseFailed, TypeReleaseExpired and
+	// TypeReleaseDeleted: a HelmRelease of the group came to rest for one of its
+	// generations, did not do so within its timeout, or is gone.
+	TypeReleaseReady   Type = "dev.orkestra.release.ready.v1"
+	TypeReleaseFailed  Type = "dev.orkestra.release.failed.v1"
+	TypeReleaseExpired Type = "dev.orkestra.release.expired.v1"
+	TypeReleaseDeleted Type = "dev.orkestra.release.deleted.v1"
+	// TypeRolloutSucceeded and TypeRolloutFailed: a workflow has finished.
+	TypeRolloutSucceeded Type = "dev.orkestra.rollout.succeeded.v1"
+	TypeRolloutFailed    Type = "dev.orkestra.rollout.failed.v1"
+)
+
+// WorkflowType says which way a workflow walks the graph. It is the value of the
+// label orkestra.azure.microsoft.com/workflow-type.
+type WorkflowType string
+
+// The workflow types of the original.
+const (
+	WorkflowForward  WorkflowType = "forward"
+	WorkflowReverse  WorkflowType = "reverse"
+	WorkflowRollback WorkflowType = "rollback"
+)
+
+// Payload is the data of a fact: a struct of this file. Its JSON is described by
+// a schema of the same type.
+type Payload interface {
+	// EventType is the fact's CloudEvents type.
+	EventType() Type
+	// Key tells apart the facts of one type that one rollout says: a node, a
+	// release and its generation. It is empty where a rollout says it once.
+	Key() string
+}
+
+// GroupDesired asks for the rollout that the event names.
+type GroupDesired struct{}
+
+// GroupRejected says why a spec is refused before anything is done for it.
+type GroupRejected struct {
+	// Reason is a CamelCase word, as in a condition.
+	Reason string `json:"reason"`
+	// Message names the field and what to change.
+	Message string `json:"message"`
+}
+
+// GroupDeleting asks for the reverse of everything.
+type GroupDeleting struct{}
+
+// GroupDeleted is the last that is said of a group.
+type GroupDeleted struct{}
+
+// ChartsStaged says that each chart is in the staging repository, and that a
+// HelmChart in the cluster has its artifact ready, so that a HelmRelease that
+// refers to it fetches nothing.
+type ChartsStaged struct {
+	// Applications in the order of the spec.
+	Applications []StagedApplication `json:"applications"`
+}
+
+// StagedApplication is one application's chart as it was resolved and staged.
+type StagedApplication struct {
+	// Name of the application in the spec.
+	Name string `json:"name"`
+	// Chart and Version as resolved in the primary registry (Version is exact).
+	Chart   string `json:"chart"`
+	Version string `json:"version"`
+	// Digest of the upstream archive, sha256:<hex>.
+	Digest string `json:"digest"`
+	// Pieces: one per release, subcharts sorted by name, the parent last. An
+	// application that is not split has the parent only.
+	Pieces []StagedPiece `json:"pieces"`
+	// Warnings are about what the spec says and the chart does not bear out, such
+	// as an order for a subchart that the values disable.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// StagedPiece is one staged archive: what one HelmRelease installs.
+type StagedPiece struct {
+	// Subchart is the name (or alias) of the first-level dependency that the
+	// piece installs; empty for the parent.
+	Subchart string `json:"subchart,omitempty"`
+	// SubchartVersion is the version of the subchart itself; empty for the parent.
+	SubchartVersion string `json:"subchartVersion,omitempty"`
+	// Chart and Version as in the staging repository.
+	Chart   string `json:"chart"`
+	Version string `json:"version"`
+	// Digest of the staged archive, sha256:<hex>.
+	Digest string `json:"digest"`
+	// HelmChart is the name of the source-controller object in the Orkestra namespace.
+	HelmChart string `json:"helmChart"`
+}
+
+// ChartsFailed names the first application whose chart could not be staged.
+type ChartsFailed struct {
+	Application string `json:"application"`
+	Chart       string `json:"chart"`
+	Version     string `json:"version,omitempty"`
+	URL         string `json:"url"`
+	// Reason is one of the reasons of the condition Staged.
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+}
+
+// WorkflowRef names a workflow of the group.
+type WorkflowRef struct {
+	// Workflow is the object's name, in the Orkestra namespace.
+	Workflow string `json:"workflow"`
+	// WorkflowUID is empty where the object was not made.
+	WorkflowUID string `json:"workflowUID,omitempty"`
+	// WorkflowType is forward, reverse or rollback.
+	WorkflowType WorkflowType `json:"workflowType"`
+}
+
+// WorkflowSubmitted says that Argo has the workflow.
+type WorkflowSubmitted struct {
+	WorkflowRef
+	// Releases is the number of release nodes.
+	Releases int `json:"releases"`
+}
+
+// WorkflowRejected says why there is no workflow.
+type WorkflowRejected struct {
+	WorkflowType WorkflowType `json:"workflowType"`
+	Reason       string       `json:"reason"`
+	Message      string       `json:"message"`
+}
+
+// NodeRef names a release node of a workflow.
+type NodeRef struct {
+	WorkflowRef
+	// Node is the ID that Argo gave to the node.
+	Node string `json:"node"`
+	// Task is the node's place in the workflow: <application>.<task>, and
+	// <application>.<task>.<executor> where a release has several executors.
+	Task string `json:"task"`
+}
+
+// NodeStarted says that Argo waits for the node's release.
+type NodeStarted struct{ NodeRef }
+
+// NodeSucceeded says that Argo has the node's success.
+type NodeSucceeded struct{ NodeRef }
+
+// NodeFailed says that Argo has the node's failure.
+type NodeFailed struct {
+	NodeRef
+	Message string `json:"message"`
+}
+
+// ReleaseRef names a HelmRelease and the workflow that wants it so.
+type ReleaseRef struct {
+	// Workflow is the workflow that wrote the HelmRelease last.
+	Workflow string `json:"workflow"`
+	// Namespace and Name of the HelmRelease, and its UID.
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// ReleaseUID is the HelmRelease's UID.
+	ReleaseUID string `json:"releaseUID"`
+	// ReleaseGeneration is the HelmRelease's own generation.
+	ReleaseGeneration int64 `json:"releaseGeneration"`
+	// Task is the node's place in the workflow, as in NodeRef.
+	Task string `json:"task"`
+}
+
+// ReleaseReady says that Helm installed what the HelmRelease asks for.
+type ReleaseReady struct {
+	ReleaseRef
+	// Chart and Version that are installed.
+	Chart   string `json:"chart"`
+	Version string `json:"version"`
+}
+
+// ReleaseFailed says that Helm gave up, in Helm's words.
+type ReleaseFailed struct {
+	ReleaseRef
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+}
+
+// ReleaseExpired says that the HelmRelease did not come to rest in time.
+type ReleaseExpired struct {
+	ReleaseRef
+	// TimeoutSeconds is the release's timeout.
+	TimeoutSeconds int64 `json:"timeoutSeconds"`
+}
+
+// ReleaseDeleted says that the HelmRelease is gone from the API server, and
+// with it, by its finalizer, the Helm release.
+type ReleaseDeleted struct{ ReleaseRef }
+
+// RolloutSucceeded says that a workflow has done all that it was for.
+type RolloutSucceeded struct{ WorkflowRef }
+
+// RolloutFailed says that a workflow has ended without.
+type RolloutFailed struct {
+	WorkflowRef
+	// Reason is Failed, Error or Terminated.
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+	// Task is the first release node that failed, where one did.
+	Task string `json:"task,omitempty"`
+}

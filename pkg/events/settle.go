@@ -1,0 +1,269 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// settleTimeout bounds what is done for an event after its handler and its
+// facts: bury, excuse, acknowledge.
+const settleTimeout = 10 * time.Second
+
+// settler handles the deliveries of one worker. It alone acknowledges.
+type settler struct {
+	bus      *Bus
+	consumer string
+	ackWait  time.Duration
+	handler  Handler
+}
+
+// delivery is one message in hand.
+type delivery struct {
+	msg  jetstream.Msg
+	meta *jetstream.MsgMetadata
+	fact Fact
+	// excused deliveries before this one: they were not failures.
+	excused uint64
+}
+
+// deliver observes (visit), decides (next) and acts (settle). The context work
+// outlives the asking for more, see Consume.
+func (s settler) deliver(work context.Context, msg jetstream.Msg) {
+	meta, err := msg.Metadata()
+	if err != nil { // not from JetStream: nothing to settle
+		s.bus.log.ErrorContext(work, "a message that is none of JetStream's", "subject", msg.Subject(), "error", err)
+		return
+	}
+	started := time.Now()
+	stop := s.heartbeat(msg)
+	defer stop()
+
+	d := &delivery{msg: msg, meta: meta}
+	var decodeErr error
+	d.fact, decodeErr = decode(msg.Subject(), msg.Headers(), msg.Data())
+	d.fact.Attempt, d.fact.Sequence = meta.NumDelivered, meta.Sequence.Stream
+
+	ctx, span := s.span(work, d)
+	defer span.End()
+	facts, v := s.visit(ctx, d, decodeErr)
+	v.stopping = v.err != nil && errors.Is(context.Cause(work), errStopping)
+	if v.err == nil {
+		v.err = s.say(context.WithoutCancel(ctx), d, facts)
+	}
+	a := next(v, limits{attempts: s.bus.opts.MaxAttempts, wait: s.bus.opts.MaxWait, backoff: s.bus.opts.Backoff})
+	a, err = s.settle(context.WithoutCancel(ctx), d, a, v.err)
+	s.report(ctx, d, a, v.err, err, time.Since(started))
+}
+
+// visit calls the handler, unless the event does not decode, or has not come
+// back from its handler too often.
+func (s settler) visit(ctx context.Context, d *delivery, decodeErr error) (facts []Fact, v visit) {
+	v.age = time.Since(d.meta.Timestamp)
+	if decodeErr != nil {
+		v.err = decodeErr
+		return nil, v
+	}
+	if d.meta.NumDelivered > 1 {
+		var err error
+		if d.excused, err = s.readWaits(ctx, d.meta); err != nil {
+			// In doubt it waits: a letter is not written on a guess.
+			v.err = RetryAfter(0, fmt.Errorf("reading how often the event waited: %w", err))
+			return nil, v
+		}
+	}
+	earlier := d.meta.NumDelivered - 1
+	v.failed = earlier - min(d.excused, earlier)
+	if v.failed >= s.bus.opts.MaxAttempts {
+		v.err = Terminal(ReasonTooManyAttempts, fmt.Errorf("%d attempts did not come back from the handler", v.failed))
+		return nil, v
+	}
+	facts, v.err = s.call(ctx, d.fact)
+	return facts, v
+}
+
+// call runs the handler, and turns a panic into an error.
+func (s settler) call(ctx context.Context, f Fact) (facts []Fact, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.bus.opts.HandleTimeout)
+	defer cancel()
+	defer func() {
+		if r := recover(); r != nil {
+			facts, err = nil, &panicError{value: r, stack: debug.Stack()}
+		}
+	}()
+	return s.handler(ctx, f)
+}
+
+// say says what the handler returned, with the event as its cause. That the
+// server is away is no failure of the handler.
+func (s settler) say(ctx context.Context, d *delivery, facts []Fact) error {
+	for i := range facts {
+		if facts[i].CausationID == "" {
+			facts[i].CausationID = d.fact.EventID()
+		}
+		if facts[i].TraceParent == "" {
+			facts[i].TraceParent = d.fact.TraceParent
+		}
+	}
+	err := s.bus.Say(ctx, facts...)
+	if err != nil && transient(err) {
+		return RetryAfter(0, err)
+	}
+	return err
+}
+
+// settle acts: the dead letter is stored before the event is ended, and the
+// excuse before it is given back. It returns what was done in the end.
+func (s settler) settle(ctx context.Context, d *delivery, a action, cause error) (action, error) {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	var errs []error
+	if a.outcome == outcomeDead {
+		if err := s.bus.bury(ctx, s.consumer, d, a.reason, cause); err != nil {
+			errs = append(errs, err)
+			a = action{outcome: outcomeRetried, delay: s.bus.opts.Backoff(d.meta.NumDelivered), excused: true}
+		}
+	}
+	if a.excused {
+		errs = append(errs, s.writeWaits(ctx, d.meta, d.excused+1))
+	}
+	switch a.outcome {
+	case outcomeDone, outcomeSuperseded:
+		errs = append(errs, s.acknowledge(ctx, d.msg))
+	case outcomeDead:
+		errs = append(errs, d.msg.TermWithReason(a.reason))
+	case outcomeRetried, outcomeWaiting:
+		errs = append(errs, d.msg.NakWithDelay(a.delay))
+	case outcomeInterrupted:
+		errs = append(errs, d.msg.Nak())
+	}
+	return a, errors.Join(errs...)
+}
+
+// acknowledge waits for the server's word. Where it does not come, the event is
+// delivered again, and what the handler says is stored already.
+func (s settler) acknowledge(ctx context.Context, msg jetstream.Msg) error {
+	for {
+		try, cancel := context.WithTimeout(ctx, requestTimeout)
+		err := msg.DoubleAck(try)
+		cancel()
+		if err == nil || !transient(err) || !pause(ctx, 100*time.Millisecond) {
+			return err
+		}
+	}
+}
+
+// giveBack returns an event that was not looked at.
+func (s settler) giveBack(work context.Context, msg jetstream.Msg) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(work), settleTimeout)
+	defer cancel()
+	meta, err := msg.Metadata()
+	if err != nil {
+		return
+	}
+	excused := uint64(0)
+	if meta.NumDelivered > 1 {
+		excused, err = s.readWaits(ctx, meta)
+	}
+	if err == nil {
+		err = s.writeWaits(ctx, meta, excused+1)
+	}
+	if err = errors.Join(err, msg.Nak()); err != nil {
+		s.bus.log.WarnContext(ctx, "an event was not given back in order", "sequence", meta.Sequence.Stream, "error", err)
+	}
+}
+
+// heartbeat keeps the event with us, for as long as a handler may take and its
+// facts after that; a handler that hangs beyond loses it.
+func (s settler) heartbeat(msg jetstream.Msg) (stop func()) {
+	o := s.bus.opts
+	ctx, cancel := context.WithTimeout(context.Background(), o.HandleTimeout+o.SayTimeout+settleTimeout)
+	every := time.NewTicker(max(s.ackWait/3, 10*time.Millisecond))
+	go func() {
+		defer every.Stop()
+		for {
+			select {
+			case <-every.C:
+				// An error is a lost connection, or that it is acknowledged already.
+				_ = msg.InProgress()
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return cancel
+}
+
+// span of one delivery: its parent is where the story began, and it is linked
+// to the publisher of this very event.
+func (s settler) span(work context.Context, d *delivery) (context.Context, trace.Span) {
+	story, publisher := spanContext(d.fact.TraceParent), hop(d.msg.Headers())
+	if !story.IsValid() {
+		story = publisher
+	}
+	ctx := trace.ContextWithRemoteSpanContext(work, story)
+	options := []trace.SpanStartOption{
+		trace.WithSpanKind(trace.SpanKindConsumer),
+		trace.WithAttributes(
+			attribute.String("messaging.system", "nats"),
+			attribute.String("messaging.operation.type", "process"),
+			attribute.String("messaging.destination.name", d.msg.Subject()),
+			attribute.String("messaging.consumer.group.name", s.consumer),
+			attribute.String("messaging.message.id", d.fact.ID),
+		),
+	}
+	if publisher.IsValid() {
+		options = append(options, trace.WithLinks(trace.Link{SpanContext: publisher}))
+	}
+	return s.bus.tracer.Start(ctx, "handle "+typeLabel(d.fact), options...)
+}
+
+// report tells each audience once: a log line, the metrics, the span.
+func (s settler) report(ctx context.Context, d *delivery, a action, cause, settleErr error, took time.Duration) {
+	f := d.fact
+	s.bus.metrics.observeHandled(f, a.outcome, took)
+	level := slog.LevelInfo
+	attrs := []slog.Attr{
+		slog.String("group", f.Rollout.Group),
+		slog.Int64("generation", f.Rollout.Generation),
+		slog.String("event", f.ID),
+		slog.Uint64("attempt", f.Attempt),
+		slog.String("type", typeLabel(f)),
+		slog.String("consumer", s.consumer),
+		slog.Uint64("sequence", f.Sequence),
+		slog.String("outcome", string(a.outcome)),
+		slog.Duration("took", took),
+	}
+	if a.delay > 0 {
+		attrs = append(attrs, slog.Duration("delay", a.delay))
+	}
+	if cause != nil {
+		attrs = append(attrs, slog.String("error", redact(cause.Error())))
+	}
+	if p, ok := errors.AsType[*panicError](cause); ok {
+		attrs = append(attrs, slog.String("stack", string(p.stack)))
+	}
+	if settleErr != nil {
+		attrs = append(attrs, slog.String("settling", redact(settleErr.Error())))
+	}
+	span := trace.SpanFromContext(ctx)
+	span.SetAttributes(attribute.String("orkestra.outcome", string(a.outcome)))
+	switch a.outcome {
+	case outcomeDone, outcomeSuperseded:
+	case outcomeWaiting, outcomeInterrupted, outcomeRetried:
+		level = slog.LevelWarn
+	case outcomeDead:
+		level = slog.LevelError
+		s.bus.metrics.observeDead(f)
+		span.SetStatus(codes.Error, a.reason)
+	}
+	s.bus.log.LogAttrs(ctx, level, "event handled", attrs...)
+}
