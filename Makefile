@@ -36,8 +36,8 @@ up: ## Bring a whole Orkestra up on this machine, without root and without conta
 status: ## Show what runs on this machine
 	go run ./local/cmd/orkestra-local status
 
-down: ## Stop what runs on this machine; its state is kept for the next up
-	go run ./local/cmd/orkestra-local down
+down: ## Stop what runs on this machine and forget its state; what was built stays
+	go run ./local/cmd/orkestra-local down --wipe
 
 .PHONY: build
 build: ## Compile every module; services and command lines go to .local/bin

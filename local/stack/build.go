@@ -109,7 +109,7 @@ func buildServers(ctx context.Context, root, binDir string, log io.Writer) error
 		if err != nil {
 			return err
 		}
-		if is, err := os.ReadFile(stampFile(binDir, s.binary)); err == nil && string(is) == want && exists(filepath.Join(binDir, s.binary)) {
+		if s.isBuilt(binDir, want) {
 			continue
 		}
 		if err := s.build(ctx, root, binDir, log); err != nil {
@@ -126,6 +126,13 @@ func buildServers(ctx context.Context, root, binDir string, log io.Writer) error
 }
 
 func stampFile(binDir, binary string) string { return filepath.Join(binDir, ".stamps", binary) }
+
+// isBuilt tells whether all that a build with this stamp made is still there.
+func (s server) isBuilt(binDir, stamp string) bool {
+	is, err := os.ReadFile(stampFile(binDir, s.binary))
+	return err == nil && string(is) == stamp && exists(filepath.Join(binDir, s.binary)) &&
+		(len(s.manifests) == 0 || exists(filepath.Join(shareOf(binDir), s.module)))
+}
 
 // stamp says what a build of the server depends on: its module's files, how it is built, and the toolchain.
 func (s server) stamp(dir string, toolchain []byte) (string, error) {
@@ -259,7 +266,7 @@ func goTool(ctx context.Context, dir string, env []string, args ...string) ([]by
 	cmd.Stderr = &complaints
 	// An interrupted go command takes its compilers along; a killed one would not.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = stopGrace
+	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.Output()
 	if err != nil {
 		return nil, fmt.Errorf("go %s: %w\n%s", args[0], cmp.Or(ctx.Err(), err), strings.TrimSpace(complaints.String()))

@@ -9,7 +9,7 @@ import (
 // envFile writes variables for a shell to source. Sourcing it twice does not lengthen PATH.
 func envFile(vars map[string]string, bin string) []byte {
 	var b strings.Builder
-	b.WriteString("# Written by orkestra-local up, for: . " + "this file\n")
+	b.WriteString("# Written by the local stack. Source it in a POSIX shell.\n")
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
 		b.WriteString("export " + name + "=" + quote(vars[name]) + "\n")
 	}

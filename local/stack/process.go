@@ -22,9 +22,6 @@ import (
 const (
 	// startTimeout is how long a server may take until it is healthy, on a machine with better things to do.
 	startTimeout = 90 * time.Second
-	// stopGrace is how long a process has between SIGTERM and SIGKILL: more than the 20 s that our services give to the
-	// work they have in hand.
-	stopGrace = 25 * time.Second
 	// probeInterval is how often a server that comes up is asked for its health.
 	probeInterval = 50 * time.Millisecond
 	// tailLines of its log are shown of a process that failed.
@@ -42,6 +39,15 @@ const (
 	ranksStorage
 	rankCount
 )
+
+// grace is how long a process has between SIGTERM and SIGKILL. Our services give 20 s to the work they have in hand; of the
+// others, Flux's controllers would wait half a minute where their API server is gone.
+func (r rank) grace() time.Duration {
+	if r == ranksServices {
+		return 25 * time.Second
+	}
+	return 10 * time.Second
+}
 
 // spec is all that a process is: equal specs, equal processes. It is recorded, so that whoever opens the stack later can
 // start the process again.
@@ -99,7 +105,10 @@ type Status struct {
 	Log string
 }
 
-var errNotRunning = errors.New("not running")
+var (
+	errNotRunning = errors.New("not running")
+	errEnded      = errors.New("it ended before it was healthy")
+)
 
 // Name is the name of the process, such as "kube-apiserver" or "executor-2".
 func (p *Process) Name() string { return p.name }
@@ -162,19 +171,27 @@ func (p *Process) Kill(ctx context.Context) error {
 	return p.end(ctx, syscall.SIGKILL)
 }
 
-// Stop sends SIGTERM and waits until the process is gone. One that is still there after 25 seconds is killed, and
-// that is an error.
+// Stop sends SIGTERM and waits until the process is gone. One that is still there after 25 seconds, 10 of what is not a
+// service of ours, is killed, and that is an error.
 func (p *Process) Stop(ctx context.Context) error {
-	patience, cancel := context.WithTimeout(ctx, stopGrace)
+	r, err := p.read()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	grace := r.Spec.Rank.grace()
+	patience, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
-	err := p.end(patience, syscall.SIGTERM)
+	err = p.end(patience, syscall.SIGTERM)
 	if err == nil || patience.Err() == nil {
 		return err
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("stopping %s: %w", p.name, ctx.Err())
 	}
-	return errors.Join(fmt.Errorf("stopping %s: it was killed, as it did not end within %s of SIGTERM", p.name, stopGrace), p.Kill(ctx))
+	return errors.Join(fmt.Errorf("stopping %s: it was killed, as it did not end within %s of SIGTERM", p.name, grace), p.Kill(ctx))
 }
 
 // end signals the group of the process, so that children of it do not stay behind, and waits for it to be gone.
@@ -283,17 +300,24 @@ func (p *Process) start(ctx context.Context, s spec) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting %s: %w", p.name, err)
 	}
-	// Whoever starts a process has to collect it, or it stays a zombie for as long as we live.
-	go func() { _ = cmd.Wait() }() //nolint:errcheck // how it ended is in its log
-
 	r := record{Spec: s, Since: time.Now(), LogOffset: info.Size()}
 	if r.Started, err = identify(cmd.Process.Pid); err == nil {
 		err = p.write(r)
 	}
+	// Whoever starts a process has to collect it, or it stays a zombie for as long as we live. Only now, as the number of
+	// one that ended at once would be free already.
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
 	if err != nil {
 		return errors.Join(fmt.Errorf("recording %s: %w", p.name, err), cmd.Process.Kill())
 	}
-	return p.awaitHealth(ctx, r, startTimeout)
+	err = p.awaitHealth(ctx, r, startTimeout)
+	if errors.Is(err, errEnded) {
+		if how := <-ended; how != nil {
+			return fmt.Errorf("%w\n    %w", err, how)
+		}
+	}
+	return err
 }
 
 // awaitHealth waits until the process is healthy. It gives up at once when the process ends.
@@ -308,7 +332,7 @@ func (p *Process) awaitHealth(ctx context.Context, r record, timeout time.Durati
 		case runErr != nil:
 			return runErr
 		case !running:
-			return p.failed(r, "it ended before it was healthy")
+			return p.failed(r, errEnded)
 		case err == nil:
 			return nil
 		}
@@ -318,7 +342,7 @@ func (p *Process) awaitHealth(ctx context.Context, r record, timeout time.Durati
 		if ctx.Err() != nil {
 			return fmt.Errorf("waiting for %s to be healthy: %w", p.name, ctx.Err())
 		}
-		return p.failed(r, fmt.Sprintf("it was not healthy within %s (%v)", timeout, err))
+		return p.failed(r, fmt.Errorf("it was not healthy within %s: %w", timeout, err))
 	}
 }
 
@@ -345,16 +369,16 @@ func (p *Process) probe(ctx context.Context, url string) error {
 }
 
 // failed is the error that shows what the process said last.
-func (p *Process) failed(r record, what string) error {
+func (p *Process) failed(r record, what error) error {
 	lines, err := tail(p.LogFile(), r.LogOffset, tailLines)
 	if err != nil {
-		return fmt.Errorf("starting %s: %s; reading its log: %w", p.name, what, err)
+		return fmt.Errorf("starting %s: %w; %w", p.name, what, err)
 	}
 	said := "it said nothing"
 	if len(lines) > 0 {
 		said = "its last lines:\n    " + strings.Join(lines, "\n    ")
 	}
-	return fmt.Errorf("starting %s: %s; the log is %s, %s", p.name, what, p.LogFile(), said)
+	return fmt.Errorf("starting %s: %w; the log is %s, %s", p.name, what, p.LogFile(), said)
 }
 
 func (p *Process) read() (record, error) {

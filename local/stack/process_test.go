@@ -151,7 +151,7 @@ func TestFailureShowsTheLog(t *testing.T) {
 	if err == nil {
 		t.Fatal("a process that ends before it is healthy is an error")
 	}
-	for _, part := range []string{"etcd", "no such flag: --frobnicate", s.layout.logFile("etcd")} {
+	for _, part := range []string{"etcd", "no such flag: --frobnicate", "exit status 2", s.layout.logFile("etcd")} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("the error tells %q: %v", part, err)
 		}

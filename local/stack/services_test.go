@@ -9,6 +9,62 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+func TestForeignCluster(t *testing.T) {
+	root := t.TempDir()
+	own := filepath.Join(root, ".local", "kubeconfig")
+	names := func(kubeconfig string) (has []string, webhook, used string) {
+		t.Helper()
+		l, err := Options{Root: root, Kubeconfig: kubeconfig}.layout()
+		if err != nil {
+			t.Fatal(err)
+		}
+		files := []string{filepath.Join(l.share, "kwok", "pod-ready.yaml")}
+		for _, s := range servers {
+			files = append(files, stampFile(l.bin, s.binary))
+		}
+		for _, s := range Services {
+			files = append(files, serviceBinary(l.bin, s))
+		}
+		for _, f := range files {
+			if err := os.MkdirAll(filepath.Dir(f), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(f, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p := &planner{layout: l, ports: &ports{chosen: map[string]int{}, free: func(int) bool { return true }}}
+		out := p.plan(Options{Services: true})
+		if p.err != nil {
+			t.Fatal(p.err)
+		}
+		for _, name := range []string{"etcd", "kube-apiserver", "kwok", "nats", "chartmuseum", "workflow-controller", "helm-controller", "intake"} {
+			if out.has(name) {
+				has = append(has, name)
+			}
+		}
+		return has, out.webhookURL, out.controllers[2].Exports["KUBECONFIG"]
+	}
+	all := []string{"etcd", "kube-apiserver", "kwok", "nats", "chartmuseum", "workflow-controller", "helm-controller", "intake"}
+	for name, tt := range map[string]struct {
+		reason, kubeconfig, used string
+		want                     []string
+		webhook                  bool
+	}{
+		"None":    {reason: "without a kubeconfig there is a cluster of our own", used: own, want: all, webhook: true},
+		"Our own": {reason: "who has sourced env means no other cluster", kubeconfig: own, used: own, want: all, webhook: true},
+		"Foreign": {reason: "no Kubernetes is started beside a cluster that is there, and it could not reach our webhook",
+			kubeconfig: "/kind/kubeconfig", used: "/kind/kubeconfig", want: all[3:]},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, webhook, used := names(tt.kubeconfig)
+			if diff := cmp.Diff(tt.want, got); diff != "" || (webhook != "") != tt.webhook || used != tt.used {
+				t.Errorf("%s: webhook %q, kubeconfig %q (-want +got):\n%s", tt.reason, webhook, used, diff)
+			}
+		})
+	}
+}
+
 // TestFlagsOfServices is the contract with the services' mains.
 func TestFlagsOfServices(t *testing.T) {
 	l, err := Options{Root: t.TempDir()}.layout()
