@@ -43,8 +43,8 @@ down: ## Stop what runs on this machine and forget its state; what was built sta
 build: ## Compile every module; services and command lines go to .local/bin
 	go build $(addsuffix /...,$(modules))
 	go build -buildvcs=false -o .local/bin/.orkestra/ $(mains)
-	for main in $(notdir $(filter ./services/%,$(mains))); do ln -sfn ".orkestra/$$main" ".local/bin/orkestra-$$main"; done
-	for main in $(notdir $(filter-out ./services/%,$(mains))); do ln -sfn ".orkestra/$$main" ".local/bin/$$main"; done
+	@for main in $(notdir $(filter ./services/%,$(mains))); do ln -sfn ".orkestra/$$main" ".local/bin/orkestra-$$main"; done
+	@for main in $(notdir $(filter-out ./services/%,$(mains))); do ln -sfn ".orkestra/$$main" ".local/bin/$$main"; done
 
 ## Its tests
 
@@ -52,8 +52,10 @@ build: ## Compile every module; services and command lines go to .local/bin
 test: test-unit test-e2e ## Run all tests: the unit tests, then the e2e tests on a stack of their own
 
 test-unit: $(tools) ## Run the unit tests of every module; what has not changed is not run again
-	$(gotestsum) --format pkgname-and-test-fails -- -timeout 10m $(units)
-	cd tools/crd && GOWORK=off ../../$(gotestsum) --format pkgname-and-test-fails -- -timeout 10m ./...
+	status=0; \
+	$(gotestsum) --format pkgname-and-test-fails -- -timeout 10m $(units) || status=1; \
+	(cd tools/crd && GOWORK=off ../../$(gotestsum) --format pkgname-and-test-fails -- -timeout 10m ./...) || status=1; \
+	exit $$status
 
 # One package after the other, each with all that it says while it says it: they share a stack and two cores, and the
 # first run builds that stack, which takes a quarter of an hour.
@@ -80,15 +82,15 @@ lint: $(golangci_lint) ## Run the lints, the architecture among them, on every m
 .PHONY: tidy
 tidy: ## Bring go.mod and go.sum of every module in line with its imports, and with each other
 	go work sync
-	for module in $(modules) tools tools/crd tools/lint; do (cd "$$module" && GOWORK=off go mod tidy); done
+	@for module in $(modules) tools tools/crd tools/lint; do (cd "$$module" && GOWORK=off go mod tidy); done
 
 .PHONY: verify
 verify: $(tools) $(golangci_lint) ## Check what a change has to pass besides the tests; changes no file
 	hack/verify
 
 .PHONY: clean
-clean: ## Remove the tools and the programs that were built; the local stack's state stays
-	rm -rf bin .local/bin
+clean: ## Remove the tools and Orkestra's own programs; the servers and the local stack stay
+	rm -rf bin .local/bin/.orkestra
 
 ## The tools, each built once
 

@@ -148,7 +148,7 @@ type ChartRef struct {
 	// not given.
 	//
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="has(self.name) && self.name != ''",message="must name a Secret",fieldPath=".name"
+	// +kubebuilder:validation:XValidation:rule="has(self.name) && size(self.name) > 0",message="must name a Secret",fieldPath=".name"
 	AuthSecretRef *corev1.ObjectReference `json:"authSecretRef,omitempty"`
 }
 
@@ -234,7 +234,7 @@ const (
 
 // Executor is one step of the DAG that each release of an application goes through.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.type) || self.type != 'custom' || (has(self.image) && has(self.image.image) && self.image.image != '')",message="a custom executor runs a container: name its image in image.image",fieldPath=".image"
+// +kubebuilder:validation:XValidation:rule="!has(self.type) || self.type != 'custom' || (has(self.image) && has(self.image.image) && size(self.image.image) > 0)",message="a custom executor runs a container: name its image in image.image",fieldPath=".image"
 type Executor struct {
 	DAG `json:",inline"`
 

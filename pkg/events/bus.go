@@ -270,7 +270,7 @@ func (b *Bus) Close() error {
 // away, has no leader, or did not answer.
 func transient(err error) bool {
 	if code, status := apiCode(err); code != 0 {
-		return status >= 500 || code == codeDuplicateInProcess
+		return code == codeDuplicateInProcess || status >= 500 && code != codeReplicasNotSupported
 	}
 	for _, t := range []error{
 		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, jetstream.ErrNoStreamResponse,

@@ -89,7 +89,7 @@ func TestBinaryMode(t *testing.T) {
 }
 
 func TestNotHeard(t *testing.T) {
-	edit := func(old, new string) string {
+	edit := func(old, replacement string) string {
 		raw, err := encode(sample(), "orkestra://c/watcher")
 		if err != nil {
 			t.Fatal(err)
@@ -97,7 +97,7 @@ func TestNotHeard(t *testing.T) {
 		if !strings.Contains(string(raw), old) {
 			t.Fatalf("%s does not contain %s", raw, old)
 		}
-		return strings.Replace(string(raw), old, new, 1)
+		return strings.Replace(string(raw), old, replacement, 1)
 	}
 	const subject = "orkestra.v1.rollout.a_b"
 	cases := map[string]struct {

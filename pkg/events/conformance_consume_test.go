@@ -277,9 +277,12 @@ func gracefulDrain(t *testing.T, e *env) {
 	}
 	var seen calls
 	inHand, finish := make(chan struct{}, total), make(chan struct{})
-	handler := func(_ context.Context, f events.Fact) ([]events.Fact, error) {
+	handler := func(ctx context.Context, f events.Fact) ([]events.Fact, error) {
 		inHand <- struct{}{}
 		<-finish
+		if ctx.Err() != nil { // taken away, where it had time
+			return nil, ctx.Err()
+		}
 		seen.add(f)
 		return []events.Fact{staged(f.Rollout)}, nil
 	}

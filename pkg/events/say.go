@@ -22,6 +22,9 @@ const (
 
 	// codeDuplicateInProcess: a replicated stream is storing that id just now.
 	codeDuplicateInProcess jetstream.ErrorCode = 10158
+	// codeReplicasNotSupported: one server cannot replicate, and will not learn it,
+	// though it calls that an error of its own (500).
+	codeReplicasNotSupported jetstream.ErrorCode = 10074
 )
 
 // What became of a fact, the label outcome of orkestra_events_published_total.
@@ -237,11 +240,10 @@ func (b *Bus) last(ctx context.Context, subject string) (*Fact, uint64, error) {
 			return nil, 0, err
 		}
 	}
-	f, err := decode(raw.Subject, raw.Header, raw.Data)
-	if err != nil {
-		return nil, raw.Sequence, nil
+	if f, err := decode(raw.Subject, raw.Header, raw.Data); err == nil {
+		return &f, raw.Sequence, nil
 	}
-	return &f, raw.Sequence, nil
+	return nil, raw.Sequence, nil
 }
 
 // stream is a handle on a stream; it asks the server once.

@@ -236,13 +236,12 @@ func (e *Env) ensureTopology(ctx context.Context) error {
 			close(e.topology)
 			return nil
 		}
-		if ctx.Err() != nil {
-			return nil
+		if ctx.Err() == nil {
+			e.Log.Warn("waiting for the bus", "error", err, "again", delay)
 		}
-		e.Log.Warn("waiting for the bus", "error", err, "again", delay)
 		select {
 		case <-ctx.Done():
-			return nil
+			return nil // asked to stop before the bus was there
 		case <-time.After(delay):
 		}
 		delay = min(2*delay, 5*time.Second)

@@ -3,6 +3,7 @@ package intake
 import (
 	"context"
 
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -18,10 +19,11 @@ func (validator) ValidateCreate(_ context.Context, group *v1alpha1.ApplicationGr
 	return nil, refuse(group)
 }
 
-// ValidateUpdate refuses the same, but for a group on its way out: its finalizer
-// must come off whatever its spec says.
-func (validator) ValidateUpdate(_ context.Context, _, group *v1alpha1.ApplicationGroup) (admission.Warnings, error) {
-	if !group.DeletionTimestamp.IsZero() {
+// ValidateUpdate refuses the same in a spec that changes. One that does not is let
+// through: a spec that got in while admission was out of reach must not keep the
+// finalizer from going on and off.
+func (validator) ValidateUpdate(_ context.Context, old, group *v1alpha1.ApplicationGroup) (admission.Warnings, error) {
+	if !group.DeletionTimestamp.IsZero() || apiequality.Semantic.DeepEqual(old.Spec, group.Spec) {
 		return nil, nil
 	}
 	return nil, refuse(group)

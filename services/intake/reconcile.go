@@ -109,13 +109,12 @@ func (r *reconciler) act(ctx context.Context, s admit.State, action admit.Action
 		return ctrl.Result{}, nil
 
 	case admit.AddFinalizer:
-		patch := client.MergeFromWithOptions(group.DeepCopy(), client.MergeFromWithOptimisticLock{})
-		controllerutil.AddFinalizer(group, v1alpha1.Finalizer)
-		if err := r.client.Patch(ctx, group, patch); err != nil {
-			return ctrl.Result{}, fmt.Errorf("adding the finalizer to group %s: %w", group.Name, client.IgnoreNotFound(err))
+		if err := r.addFinalizer(ctx, group); err != nil {
+			return ctrl.Result{}, fmt.Errorf("adding the finalizer to group %s: %w", group.Name, err)
 		}
 		// The change of the finalizers wakes us again, but a look now saves the way
-		// round: the object in hand is the one that the API server has.
+		// round.
+		controllerutil.AddFinalizer(group, v1alpha1.Finalizer)
 		action, why := admit.Next(s)
 		return r.act(ctx, s, action, why)
 
@@ -157,9 +156,7 @@ func (r *reconciler) act(ctx context.Context, s admit.State, action admit.Action
 		if err := r.sayOne(ctx, s.Rollout, events.GroupDeleted{}); err != nil {
 			return ctrl.Result{}, err
 		}
-		patch := client.MergeFromWithOptions(group.DeepCopy(), client.MergeFromWithOptimisticLock{})
-		controllerutil.RemoveFinalizer(group, v1alpha1.Finalizer)
-		if err := r.client.Patch(ctx, group, patch); client.IgnoreNotFound(err) != nil {
+		if err := r.removeFinalizer(ctx, group); err != nil {
 			return ctrl.Result{}, fmt.Errorf("removing the finalizer from group %s: %w", group.Name, err)
 		}
 		log.Info("released")

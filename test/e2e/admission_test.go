@@ -41,8 +41,8 @@ func TestNonsenseIsRefused(t *testing.T) {
 		},
 		"CycleOfSubcharts": {
 			spec: `
-  - {name: a, spec: {` + chart + `, ` + release + `, subcharts: [{name: x, dependencies: [y]}, {name: y, dependencies: [x]}]}}`,
-			want: []string{"spec.applications[0].spec.subcharts", "x -> y -> x"},
+  - {name: a, spec: {` + chart + `, ` + release + `, subcharts: [{name: p, dependencies: [q]}, {name: q, dependencies: [p]}]}}`,
+			want: []string{"spec.applications[0].spec.subcharts", "p -> q -> p"},
 		},
 		"UnknownDependency": {
 			spec: `
@@ -65,7 +65,7 @@ func TestNonsenseIsRefused(t *testing.T) {
   - {name: ` + strings.Repeat("a", 64) + `, spec: {` + chart + `, ` + release + `}}`,
 			want: []string{"spec.applications[0].name"},
 		},
-		"NoApplications": {spec: `  []`, want: []string{"spec.applications"}},
+		"NoApplications": {spec: `    []`, want: []string{"spec.applications"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := &unstructured.Unstructured{}

@@ -34,8 +34,12 @@ func eventually(t *testing.T, within time.Duration, what string, check func(ctx 
 	defer tick.Stop()
 	var last error
 	for {
-		if last = check(ctx); last == nil {
+		err := check(ctx)
+		if err == nil {
 			return
+		}
+		if ctx.Err() == nil || last == nil { // what a check says of its own end is no news
+			last = err
 		}
 		select {
 		case <-ctx.Done():

@@ -14,10 +14,12 @@ import (
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	"github.com/go-logr/logr"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
@@ -43,6 +45,7 @@ var env struct {
 func TestMain(m *testing.M) {
 	keep := flag.Bool("keep", false, "leave the stack running after the tests")
 	flag.Parse()
+	ctrl.SetLogger(logr.Discard()) // what fails here fails a test
 	os.Exit(run(m, *keep))
 }
 

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -261,7 +262,7 @@ func TestStopsInGoodOrder(t *testing.T) {
 // A configuration with which a service cannot work is refused at the start, by name.
 func TestBadConfigurationIsRefused(t *testing.T) {
 	for service, args := range map[string][]string{
-		"intake":   {"--webhook-addr", ":0", "--webhook-cert-dir", "/nowhere"},
+		"intake":   {"--webhook-cert-dir", "/nowhere", "--webhook-addr", ":0"},
 		"stager":   {"--chartmuseum-url", "not a url"},
 		"compiler": {"--parallelism", "0"},
 		"executor": {"--nats-url", "http://127.0.0.1:4222"},
@@ -270,8 +271,7 @@ func TestBadConfigurationIsRefused(t *testing.T) {
 		bin := filepath.Join(env.root, ".local", "bin", "orkestra-"+service)
 		for _, args := range [][]string{args, {"--no-such-flag"}} {
 			out, err := exec.CommandContext(t.Context(), bin, append(args, "--kubeconfig", env.vars["KUBECONFIG"])...).CombinedOutput()
-			exit, ok := err.(*exec.ExitError)
-			if !ok || exit.ExitCode() != 2 {
+			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 2 {
 				t.Errorf("%s %v: want exit 2, got %v: %s", service, args, err, out)
 			}
 			if !strings.Contains(string(out), args[0]) {

@@ -29,7 +29,7 @@ func ownsMore(group *v1alpha1.ApplicationGroup, desired v1alpha1.ApplicationGrou
 				Applications map[string]json.RawMessage `json:"f:applications"`
 			} `json:"f:status"`
 		}
-		if err := json.Unmarshal(m.FieldsV1.Raw, &owned); err != nil {
+		if err := json.Unmarshal(m.FieldsV1.GetRawBytes(), &owned); err != nil {
 			return true
 		}
 		for _, list := range []map[string]json.RawMessage{owned.Status.Conditions, owned.Status.Applications} {

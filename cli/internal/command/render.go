@@ -1,0 +1,253 @@
+package command
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/events"
+	"orkestra.dev/services/compiler/compile"
+	"orkestra.dev/services/stager/stage"
+)
+
+// Where the files of a group go, in the folder that the user names.
+const (
+	workflowFile   = "workflow.yaml"
+	releasesFolder = "releases"
+	sourcesFolder  = "sources"
+	chartsFolder   = "charts"
+)
+
+// sourceInterval is the stager's: it asks source-controller when there is something new.
+const sourceInterval = 24 * time.Hour
+
+// unknownUID stands for the UID that the API server would give.
+const unknownUID = "00000000-0000-0000-0000-000000000000"
+
+func newRender(name string) *cobra.Command {
+	var from files
+	var out, staging string
+	var force bool
+	var options compile.Options
+	cmd := &cobra.Command{
+		Use:   "render -f FILE",
+		Short: "Show what would be installed, without a cluster",
+		Long: `Render does what the stager and the compiler do, without a cluster: it fetches the
+charts from the registries that the group names, splits them, and makes the Workflow
+and the HelmReleases. With --out it writes
+
+  workflow.yaml          the Workflow that Argo would run
+  releases/<name>.yaml   each HelmRelease
+  sources/<name>.yaml    the HelmRepository and the HelmCharts that they refer to
+  charts/*.tgz           the staged charts
+
+Where the files hold several groups each has a folder of its own. Without --out the
+Workflow, the sources and the HelmReleases go to the standard output.
+
+A registry that asks for credentials gets those of the Secret that the group names,
+where its manifest is among the files.`,
+		Example: examples(name, `
+orkestra render -f group.yaml --out rendered
+
+# What does a change of the group change?
+orkestra render -f old.yaml > old; orkestra render -f new.yaml > new; diff old new
+
+# What would Helm render of a piece?
+orkestra render -f group.yaml --out rendered
+helm template bookinfo rendered/charts/bookinfo-reviews-v1.tgz`),
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			set, err := from.valid(cmd)
+			if err != nil {
+				return err
+			}
+			if out != "" && !force {
+				if err := empty(out); err != nil {
+					return err
+				}
+			}
+			for _, d := range set.Groups {
+				apps, err := fetch(cmd, set, d.Group)
+				if err != nil {
+					return fmt.Errorf("group %s: %w", d.Group.Name, err)
+				}
+				rendered, err := render(d.Group, apps, staging, options)
+				if err != nil {
+					return fmt.Errorf("group %s: %w", d.Group.Name, err)
+				}
+				if out == "" {
+					err = rendered.print(cmd)
+				} else {
+					dir := out
+					if len(set.Groups) > 1 {
+						dir = filepath.Join(out, d.Group.Name)
+					}
+					err = rendered.write(dir)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	from.add(cmd)
+	fs := cmd.Flags()
+	fs.StringVar(&out, "out", "", "folder to write to; it must be empty or not be there")
+	fs.BoolVar(&force, "force", false, "write into a folder that is not empty, over what is there")
+	fs.StringVar(&staging, "staging-url", "http://chartmuseum."+compile.DefaultNamespace+".svc:8080", "URL of the staging repository, for the HelmRepository")
+	fs.StringVarP(&options.Namespace, "namespace", "n", compile.DefaultNamespace, "namespace of Orkestra's Workflows and HelmCharts")
+	fs.Int64Var(&options.Parallelism, "parallelism", compile.DefaultParallelism, "releases that are in work at a time")
+	return cmd
+}
+
+// empty says whether there is nothing in the folder that could be mixed up with what
+// is written.
+func empty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("looking into folder %s: %w", dir, err)
+	case len(entries) > 0:
+		return fmt.Errorf("folder %s is not empty: choose another, or write over it with --force", dir)
+	}
+	return nil
+}
+
+// file to write: an object, or the bytes of an archive.
+type file struct {
+	path string
+	data []byte
+	mode os.FileMode
+}
+
+// rendering is the files of a group, in the order in which to read them.
+type rendering []file
+
+// render a group whose charts are split.
+func render(group *v1alpha1.ApplicationGroup, apps []stage.Application, staging string, options compile.Options) (rendering, error) {
+	rollout := events.Rollout{Group: group.Name, UID: unknownUID, Generation: max(group.Generation, 1)}
+	staged := stage.Staged(group, apps).Applications
+	p, err := compile.Forward(compile.Input{Group: group, Staged: staged, Rollout: rollout, Options: options})
+	if err != nil {
+		return nil, err
+	}
+	var out rendering
+	add := func(path string, mode os.FileMode, object any) error {
+		data, err := yaml.Marshal(object)
+		if err != nil {
+			return fmt.Errorf("encoding %s: %w", path, err)
+		}
+		out = append(out, file{path, data, mode})
+		return nil
+	}
+	errs := []error{add(workflowFile, 0o644, p.Workflow)}
+	for _, s := range sources(group, staged, strings.TrimSuffix(staging, "/"), p.Workflow.Namespace) {
+		errs = append(errs, add(filepath.Join(sourcesFolder, s.GetName()+".yaml"), 0o644, s))
+	}
+	seen := map[string]bool{}
+	for _, n := range p.Nodes {
+		// A release may go through several executors, and be several nodes.
+		key := n.Release.Namespace + "/" + n.Release.Name
+		if seen[key] {
+			continue
+		}
+		name := n.Release.Name
+		if slices.ContainsFunc(out, func(f file) bool { return f.path == filepath.Join(releasesFolder, name+".yaml") }) {
+			name = n.Release.Namespace + "." + name // the same name in another namespace
+		}
+		seen[key] = true
+		// Values may be secret.
+		errs = append(errs, add(filepath.Join(releasesFolder, name+".yaml"), 0o600, n.Release))
+	}
+	for _, app := range apps {
+		for _, piece := range app.Pieces {
+			f := file{filepath.Join(chartsFolder, piece.Chart+"-"+piece.Version+".tgz"), piece.Archive, 0o644}
+			same := slices.IndexFunc(out, func(o file) bool { return o.path == f.path })
+			switch {
+			case same < 0:
+				out = append(out, f)
+			case !bytes.Equal(out[same].data, f.data):
+				// Two registries have a chart of that name and version.
+				f.path = filepath.Join(chartsFolder, app.Name, filepath.Base(f.path))
+				out = append(out, f)
+			}
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// source is an object of source-controller.
+type source interface{ GetName() string }
+
+// sources are the HelmRepository of the group, and the HelmCharts that its releases
+// refer to.
+func sources(group *v1alpha1.ApplicationGroup, staged []events.StagedApplication, staging, namespace string) []source {
+	labels := func(application string) map[string]string {
+		out := map[string]string{v1alpha1.LabelHeritage: v1alpha1.Heritage, v1alpha1.LabelOwner: group.Name}
+		if application != "" {
+			out[v1alpha1.LabelApplication] = v1alpha1.DNSName(application)
+		}
+		return out
+	}
+	repository := &sourcev1.HelmRepository{
+		TypeMeta:   metav1.TypeMeta{APIVersion: sourcev1.GroupVersion.String(), Kind: sourcev1.HelmRepositoryKind},
+		ObjectMeta: metav1.ObjectMeta{Name: group.Name, Namespace: namespace, Labels: labels("")},
+		Spec:       sourcev1.HelmRepositorySpec{URL: staging + "/" + group.Name, Interval: metav1.Duration{Duration: sourceInterval}},
+	}
+	out := []source{repository}
+	for _, app := range staged {
+		for _, piece := range app.Pieces {
+			out = append(out, &sourcev1.HelmChart{
+				TypeMeta:   metav1.TypeMeta{APIVersion: sourcev1.GroupVersion.String(), Kind: sourcev1.HelmChartKind},
+				ObjectMeta: metav1.ObjectMeta{Name: piece.HelmChart, Namespace: namespace, Labels: labels(app.Name)},
+				Spec: sourcev1.HelmChartSpec{
+					Chart: piece.Chart, Version: piece.Version,
+					SourceRef: sourcev1.LocalHelmChartSourceReference{Kind: sourcev1.HelmRepositoryKind, Name: group.Name},
+					Interval:  metav1.Duration{Duration: sourceInterval},
+					// A staged version never changes.
+					ReconcileStrategy: sourcev1.ReconcileStrategyChartVersion,
+				},
+			})
+		}
+	}
+	return out
+}
+
+func (r rendering) print(cmd *cobra.Command) error {
+	for _, f := range r {
+		if filepath.Ext(f.path) != ".yaml" {
+			continue
+		}
+		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "---\n# %s\n%s", filepath.ToSlash(f.path), f.data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r rendering) write(dir string) error {
+	for _, f := range r {
+		path := filepath.Join(dir, f.path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return fmt.Errorf("writing %s: %w", path, err)
+		}
+		if err := os.WriteFile(path, f.data, f.mode); err != nil {
+			return fmt.Errorf("writing %s: %w", path, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,245 @@
+package tree_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/cli/internal/tree"
+)
+
+var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func at(seconds int) metav1.Time {
+	return metav1.NewTime(start.Add(time.Duration(seconds) * time.Second))
+}
+
+func group(conditions ...metav1.Condition) *v1alpha1.ApplicationGroup {
+	app := func(name string, subcharts ...string) v1alpha1.Application {
+		a := v1alpha1.Application{DAG: v1alpha1.DAG{Name: name}, Spec: v1alpha1.ApplicationSpec{
+			Chart:   v1alpha1.ChartRef{URL: "https://charts.example.com", Name: name},
+			Release: v1alpha1.Release{TargetNamespace: "ns"},
+		}}
+		for _, s := range subcharts {
+			a.Spec.Subcharts = append(a.Spec.Subcharts, v1alpha1.DAG{Name: s})
+		}
+		return a
+	}
+	return &v1alpha1.ApplicationGroup{
+		ObjectMeta: metav1.ObjectMeta{Name: "shop", UID: "uid", Generation: 2},
+		Spec:       v1alpha1.ApplicationGroupSpec{Applications: []v1alpha1.Application{app("web", "db", "cache"), app("mesh")}},
+		Status:     v1alpha1.ApplicationGroupStatus{Conditions: conditions},
+	}
+}
+
+func condition(kind string, status metav1.ConditionStatus, reason, message string) metav1.Condition {
+	return metav1.Condition{Type: kind, Status: status, Reason: reason, Message: message, ObservedGeneration: 2, LastTransitionTime: at(20)}
+}
+
+func release(name, app, workflow string, ready metav1.ConditionStatus, message string) helmv2.HelmRelease {
+	hr := helmv2.HelmRelease{ObjectMeta: metav1.ObjectMeta{
+		Name: name, Generation: 1, Labels: map[string]string{v1alpha1.LabelApplication: app},
+		Annotations: map[string]string{
+			v1alpha1.AnnotationGroupUID: "uid", v1alpha1.AnnotationWorkflow: workflow,
+			v1alpha1.AnnotationStartedAt: start.Format(time.RFC3339Nano), v1alpha1.AnnotationTask: "web-" + strings.TrimPrefix(name, "web-"),
+		},
+	}}
+	hr.Status.ObservedGeneration = 1
+	hr.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: ready, Message: message, LastTransitionTime: at(3)}}
+	hr.Status.History = helmv2.Snapshots{{ChartName: name, ChartVersion: "1.0.0", Version: 1}}
+	return hr
+}
+
+func workflow(phase wfv1.WorkflowPhase, nodes ...wfv1.NodeStatus) wfv1.Workflow {
+	wf := wfv1.Workflow{ObjectMeta: metav1.ObjectMeta{Name: "wf", Annotations: map[string]string{v1alpha1.AnnotationGroupUID: "uid"}}}
+	wf.Status.Phase, wf.Status.StartedAt = phase, at(0)
+	if phase.Completed() {
+		wf.Status.FinishedAt = at(90)
+	}
+	wf.Status.Nodes = wfv1.Nodes{}
+	for _, n := range nodes {
+		n.Type = wfv1.NodeTypeSuspend
+		wf.Status.Nodes[n.Name] = n
+	}
+	return wf
+}
+
+func lines(s tree.State, style tree.Style) string {
+	return strings.Join(tree.Lines(tree.Of(s), style), "\n")
+}
+
+func TestTree(t *testing.T) {
+	progressing := condition(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonProgressing, "workflow wf is running")
+	deleting := group(condition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonTerminating, "2 to go"))
+	deleting.DeletionTimestamp = new(at(0))
+	gone := release("web", "web", "wf", metav1.ConditionTrue, "")
+	gone.DeletionTimestamp = new(at(1))
+	stuck := release("web-db", "web", "wf", metav1.ConditionFalse, "install retries exhausted")
+	cases := map[string]struct {
+		reason string
+		state  tree.State
+		want   string
+	}{
+		"New": {
+			reason: "a group that nobody has looked at is on its way",
+			state:  tree.State{Group: group()},
+			want: `
+shop             ↻ Working
+├─ mesh          · Pending
+│  └─ mesh       · Pending
+└─ web           · Pending
+   ├─ web        · Pending
+   ├─ web-cache  · Pending
+   └─ web-db     · Pending`,
+		},
+		"Underway": {
+			reason: "each release has its phase and its time",
+			state: tree.State{
+				Group:     group(progressing),
+				Workflows: []wfv1.Workflow{workflow(wfv1.WorkflowRunning)},
+				Releases: []helmv2.HelmRelease{
+					release("web-db", "web", "wf", metav1.ConditionUnknown, "Running 'install'\naction"),
+					release("web-cache", "web", "older", metav1.ConditionTrue, ""),
+					release("mesh", "mesh", "wf", metav1.ConditionTrue, ""),
+				},
+			},
+			want: `
+shop             ↻ Working     1m15s  workflow wf is running
+├─ mesh          ✓ Ready
+│  └─ mesh       ✓ Ready        3.0s  mesh 1.0.0
+└─ web           ↻ Installing
+   ├─ web        · Pending
+   ├─ web-cache  · Waiting
+   └─ web-db     ↻ Installing  1m15s  Running 'install' action`,
+		},
+		"Succeeded": {
+			reason: "a release that left the spec is shown while it is there",
+			state: tree.State{
+				Group:     group(condition(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonSucceeded, "generation 2 is rolled out")),
+				Workflows: []wfv1.Workflow{workflow(wfv1.WorkflowSucceeded)},
+				Releases: []helmv2.HelmRelease{
+					release("web", "web", "wf", metav1.ConditionTrue, ""), release("web-db", "web", "wf", metav1.ConditionTrue, ""),
+					release("web-cache", "web", "wf", metav1.ConditionTrue, ""), release("mesh", "mesh", "wf", metav1.ConditionTrue, ""),
+					release("gateway", "gateway", "older", metav1.ConditionTrue, ""),
+				},
+			},
+			want: `
+shop             ✓ Ready  1m30s  generation 2 is rolled out
+├─ gateway       ✓ Ready
+│  └─ gateway    ✓ Ready   3.0s  gateway 1.0.0
+├─ mesh          ✓ Ready
+│  └─ mesh       ✓ Ready   3.0s  mesh 1.0.0
+└─ web           ✓ Ready
+   ├─ web        ✓ Ready   3.0s  web 1.0.0
+   ├─ web-cache  ✓ Ready   3.0s  web-cache 1.0.0
+   └─ web-db     ✓ Ready   3.0s  web-db 1.0.0`,
+		},
+		"Failed": {
+			reason: "what failed says why, in the words of Helm or of the executor",
+			state: tree.State{
+				Group: group(condition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonWorkflowFailed, "web.web-db: no"),
+					condition(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonWorkflowFailed, "web.web-db: no")),
+				Workflows: []wfv1.Workflow{workflow(wfv1.WorkflowFailed, wfv1.NodeStatus{Name: "wf.mesh.mesh-mesh", Phase: wfv1.NodeFailed, Message: "belongs to group other"})},
+				Releases:  []helmv2.HelmRelease{stuck},
+			},
+			want: `
+shop             ✗ Failed   1m30s  WorkflowFailed: web.web-db: no
+├─ mesh          ✗ Failed
+│  └─ mesh       ✗ Failed          belongs to group other
+└─ web           ✗ Failed
+   ├─ web        · Pending
+   ├─ web-cache  · Pending
+   └─ web-db     ✗ Failed    3.0s  install retries exhausted`,
+		},
+		"Deleting": {
+			reason: "what is gone is done",
+			state: tree.State{
+				Group:     deleting,
+				Workflows: []wfv1.Workflow{workflow(wfv1.WorkflowRunning)},
+				Releases:  []helmv2.HelmRelease{gone, release("web-db", "web", "forward", metav1.ConditionTrue, "")},
+			},
+			want: `
+shop             ↓ Deleting  1m15s  Terminating: 2 to go
+├─ mesh          ✓ Gone
+│  └─ mesh       ✓ Gone
+└─ web           ↓ Deleting
+   ├─ web        ↓ Deleting  1m14s
+   ├─ web-cache  ✓ Gone
+   └─ web-db     · Waiting`,
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			tc.state.Now = at(75).Time
+			if diff := cmp.Diff(strings.TrimPrefix(tc.want, "\n"), lines(tc.state, tree.Style{})); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+		})
+	}
+}
+
+func TestDone(t *testing.T) {
+	ready := condition(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonSucceeded, "")
+	failed := condition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonWorkflowFailed, "")
+	stalled := condition(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonWorkflowFailed, "")
+	older := ready
+	older.ObservedGeneration = 1
+	requested := group(ready)
+	requested.Annotations = map[string]string{v1alpha1.AnnotationRequestedAt: "now"}
+	cases := map[string]struct {
+		reason   string
+		group    *v1alpha1.ApplicationGroup
+		over, ok bool
+	}{
+		"New":         {reason: "nothing is known", group: group()},
+		"Ready":       {reason: "ready is the end", group: group(ready), over: true, ok: true},
+		"Older":       {reason: "ready of another generation is not", group: group(older)},
+		"Requested":   {reason: "nor is ready of another request", group: requested},
+		"RollingBack": {reason: "a failure of which something is still made is not the end", group: group(failed)},
+		"Stalled":     {reason: "a failure after which nothing happens is", group: group(failed, stalled), over: true},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if over, ok := tree.Done(tc.group); over != tc.over || ok != tc.ok {
+				t.Errorf("%s: got over %t, ok %t", tc.reason, over, ok)
+			}
+		})
+	}
+}
+
+// Whatever the size of the terminal, nothing sticks out of it.
+func TestLinesFit(t *testing.T) {
+	g := group()
+	for i := range 30 {
+		g.Spec.Applications = append(g.Spec.Applications, v1alpha1.Application{
+			DAG:  v1alpha1.DAG{Name: fmt.Sprintf("application-with-a-long-name-%02d", i)},
+			Spec: v1alpha1.ApplicationSpec{Chart: v1alpha1.ChartRef{URL: "https://charts.example.com", Name: "c"}, Release: v1alpha1.Release{TargetNamespace: "ns"}},
+		})
+	}
+	state := tree.State{Group: g, Now: start, Releases: []helmv2.HelmRelease{release("web-db", "web", "wf", metav1.ConditionFalse, strings.Repeat("très long ", 50)+"\x1b[31m")}}
+	for _, size := range [][2]int{{80, 24}, {40, 10}, {200, 50}, {30, 3}, {1000, 1000}} {
+		got := tree.Lines(tree.Of(state), tree.Style{Width: size[0], Height: size[1]})
+		if len(got) > size[1] {
+			t.Errorf("%v: %d lines", size, len(got))
+		}
+		for _, l := range got {
+			if n := utf8.RuneCountInString(l); n >= size[0] || strings.ContainsRune(l, '\x1b') {
+				t.Errorf("%v: a line of %d columns: %q", size, n, l)
+			}
+		}
+	}
+	if got := lines(state, tree.Style{Width: 80, Height: 40}); !strings.Contains(got, "web-db") {
+		t.Errorf("what is in trouble is not folded:\n%s", got)
+	}
+	if got := lines(state, tree.Style{Color: true}); !strings.Contains(got, "\x1b[31m✗ Failed\x1b[0m") {
+		t.Error("phases are in color where that is asked for")
+	}
+}

@@ -1,0 +1,82 @@
+package compile
+
+import (
+	"fmt"
+	"slices"
+
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/events"
+	"orkestra.dev/pkg/plan"
+)
+
+// Input of Forward.
+type Input struct {
+	// Group to roll out. Only its name and its spec are read.
+	Group *v1alpha1.ApplicationGroup
+	// Staged charts of all its applications.
+	Staged []events.StagedApplication
+	// Rollout that the workflow is for.
+	Rollout events.Rollout
+	// Options of the installation.
+	Options Options
+}
+
+// Forward makes the workflow that installs or upgrades a group, and its plan. Where
+// the group cannot be rolled out the error is an *Error.
+func Forward(in Input) (*Plan, error) {
+	if in.Staged == nil {
+		in.Staged = []events.StagedApplication{}
+	}
+	graph, err := Graph(in.Group, in.Staged)
+	if err != nil {
+		return nil, err
+	}
+	if faults := unsupported(in.Group); len(faults) > 0 {
+		return nil, invalid(faults...)
+	}
+	c, err := newCompiler(in.Rollout, in.Options, events.WorkflowForward, 0, plan.Install)
+	if err != nil {
+		return nil, err
+	}
+	charts, err := stagedByApplication(in.Group, in.Staged)
+	if err != nil {
+		return nil, err
+	}
+	objects := releases{}
+	for _, app := range in.Group.Spec.Applications {
+		objects[app.Name] = map[string]*helmv2.HelmRelease{}
+		staged := charts[app.Name]
+		i := slices.IndexFunc(graph.Applications, func(a ApplicationGraph) bool { return a.Name == app.Name })
+		before := make([]string, len(graph.Applications[i].Dependencies))
+		for j, d := range graph.Applications[i].Dependencies {
+			before[j] = v1alpha1.DNSName(d)
+		}
+		for _, r := range graph.Applications[i].Releases {
+			piece := staged.Pieces[slices.IndexFunc(staged.Pieces, func(p events.StagedPiece) bool { return p.Subchart == r.Subchart })]
+			objects[app.Name][r.Task] = c.helmRelease(app, set(before), staged, piece, r)
+		}
+	}
+	return c.assemble(graph, objects)
+}
+
+// unsupported are the executors that cannot be run yet.
+func unsupported(group *v1alpha1.ApplicationGroup) field.ErrorList {
+	var faults field.ErrorList
+	for i, app := range group.Spec.Applications {
+		for j, e := range app.Spec.Workflow {
+			switch e.Type {
+			case "", v1alpha1.ExecutorHelmRelease:
+			case v1alpha1.ExecutorCustom, v1alpha1.ExecutorKeptn:
+				path := field.NewPath("spec", "applications").Index(i).Child("spec", "workflow").Index(j).Child("type")
+				faults = append(faults, field.Invalid(path, e.Type, fmt.Sprintf("executor %s of application %s: executors of this type are not supported yet; use %s", e.Name, app.Name, v1alpha1.ExecutorHelmRelease)))
+			default:
+				path := field.NewPath("spec", "applications").Index(i).Child("spec", "workflow").Index(j).Child("type")
+				faults = append(faults, field.NotSupported(path, e.Type, []v1alpha1.ExecutorType{v1alpha1.ExecutorHelmRelease}))
+			}
+		}
+	}
+	return faults
+}

@@ -1,0 +1,106 @@
+// Package compiler is the shell around the core in compile: when the charts of a
+// group are staged, or a group is to go, it makes the Workflow, writes the plan that
+// the executors follow, and submits both.
+package compiler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/events"
+	"orkestra.dev/pkg/service"
+	"orkestra.dev/services/compiler/compile"
+)
+
+// consumer is the name of the compiler's consumer in events.Topology.
+const consumer = "compiler"
+
+type options struct {
+	workers     int
+	parallelism int64
+}
+
+// New is the compiler as a service.
+func New() service.Service {
+	var o options
+	return service.Service{
+		Name:  "compiler",
+		Short: "Make workflows of groups whose charts are staged",
+		Long: `The compiler makes an Argo Workflow of an ApplicationGroup and its staged charts:
+a DAG of applications, of the releases of each, and of the executors of those. What
+is to be done at each node it writes into Secrets that the Workflow owns. A group
+that is being deleted gets the reverse.
+
+An older workflow of the group that still runs is stopped first. What cannot be
+compiled is said in the condition Compiled. Any number of replicas may run side by
+side.`,
+		Example: `  # Against a cluster and a NATS server that listen on this machine
+  orkestra-compiler --kubeconfig ~/.kube/config --nats-url nats://127.0.0.1:4222
+
+  # Up to fifty releases of a group at a time
+  orkestra-compiler --parallelism 50`,
+		AddFlags: func(fs *pflag.FlagSet) {
+			fs.IntVar(&o.workers, "workers", 4, "groups that are compiled side by side")
+			fs.Int64Var(&o.parallelism, "parallelism", compile.DefaultParallelism, "releases of one workflow that are in work at a time")
+		},
+		Validate: o.validate,
+		Schemes:  []func(*runtime.Scheme) error{v1alpha1.AddToScheme, wfv1.AddToScheme, helmv2.AddToScheme},
+		// Everything is read live: each read is a fence, or is once per rollout.
+		Uncached: []client.Object{&v1alpha1.ApplicationGroup{}, &wfv1.Workflow{}, &helmv2.HelmRelease{}, &corev1.Secret{}},
+		Setup:    func(_ context.Context, e *service.Env) error { return o.setup(e) },
+	}
+}
+
+func (o *options) validate() error {
+	var errs []error
+	if o.workers < 1 {
+		errs = append(errs, fmt.Errorf("--workers %d: want at least 1", o.workers))
+	}
+	if o.parallelism < 1 {
+		errs = append(errs, fmt.Errorf("--parallelism %d: want at least 1", o.parallelism))
+	}
+	return errors.Join(errs...)
+}
+
+func (o *options) setup(e *service.Env) error {
+	c := &compiler{
+		client:   e.Manager.GetClient(),
+		options:  compile.Options{Namespace: e.Namespace, Parallelism: o.parallelism},
+		patience: defaultPatience,
+		log:      e.Log,
+	}
+	return e.Consume(consumer, o.workers, c.Handle)
+}
+
+// compiler handles the facts that call for a workflow.
+type compiler struct {
+	// client reads live.
+	client  client.Client
+	options compile.Options
+	// patience is how long a handler waits for older workflows to stop, before it
+	// asks to be called again.
+	patience patience
+	log      *slog.Logger
+}
+
+// Handle compiles on charts.staged and on group.deleting.
+func (c *compiler) Handle(ctx context.Context, f events.Fact) ([]events.Fact, error) {
+	switch p := f.Data.(type) {
+	case events.ChartsStaged:
+		return c.forward(ctx, f.Rollout, p.Applications)
+	case events.GroupDeleting:
+		return c.reverse(ctx, f.Rollout)
+	default:
+		return nil, nil
+	}
+}

@@ -1,0 +1,161 @@
+package compiler
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/events"
+	"orkestra.dev/pkg/plan"
+	"orkestra.dev/services/compiler/compile"
+)
+
+// reasonNameTaken is the reason of a dead letter: a workflow that is not of our making
+// has the name that one of ours should have.
+const reasonNameTaken = "WorkflowNameTaken"
+
+// find reads the workflow that want is, where it is there already; else nil.
+func (c *compiler) find(ctx context.Context, want *wfv1.Workflow) (*wfv1.Workflow, error) {
+	wf := &wfv1.Workflow{}
+	err := c.client.Get(ctx, client.ObjectKeyFromObject(want), wf)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading workflow %s: %w", want.Name, err)
+	}
+	if rolloutOf(wf) != rolloutOf(want) || typeOf(wf) != typeOf(want) {
+		return nil, events.Terminal(reasonNameTaken, fmt.Errorf("workflow %s is there and is not one of rollout %s", want.Name, want.Annotations[v1alpha1.AnnotationRollout]))
+	}
+	return wf, nil
+}
+
+// submit writes the plan and then the workflow, unless have is that workflow already,
+// and makes it the owner of the plan. Each step may have been done by a submitter that
+// died, or is being done by another replica.
+func (c *compiler) submit(ctx context.Context, p *compile.Plan, have *wfv1.Workflow) (*wfv1.Workflow, error) {
+	if have == nil {
+		secrets, err := p.Secrets()
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range secrets {
+			// Until there is a workflow the plan belongs to the group, so that it does
+			// not outlive it.
+			s.OwnerReferences = p.Workflow.OwnerReferences
+			if err := c.write(ctx, p.Workflow, s); err != nil {
+				return nil, err
+			}
+		}
+		if have, err = c.create(ctx, p.Workflow); err != nil {
+			return nil, err
+		}
+		c.log.InfoContext(ctx, "submitted", "group", have.Labels[v1alpha1.LabelOwner], "generation", have.Labels[v1alpha1.LabelGeneration],
+			"workflow", have.Name, "releases", len(p.Nodes))
+	}
+	if _, err := c.adopt(ctx, have); err != nil {
+		return nil, err
+	}
+	return have, nil
+}
+
+// write a Secret of a plan whose workflow was not there a moment ago. A Secret that is
+// there and is not the same, or that belongs to a workflow which is gone and goes with
+// it, is replaced: nobody follows it.
+func (c *compiler) write(ctx context.Context, wf *wfv1.Workflow, want *corev1.Secret) error {
+	err := c.client.Create(ctx, want.DeepCopy())
+	if !apierrors.IsAlreadyExists(err) {
+		return refusedByAPI(fmt.Sprintf("writing plan %s", want.Name), err)
+	}
+	have := &corev1.Secret{}
+	if err := c.client.Get(ctx, client.ObjectKeyFromObject(want), have); err != nil {
+		return fmt.Errorf("reading plan %s: %w", want.Name, err)
+	}
+	if apiequality.Semantic.DeepEqual(have.Data, want.Data) && apiequality.Semantic.DeepEqual(have.OwnerReferences, want.OwnerReferences) {
+		return nil
+	}
+	// Another replica may have been faster, with the workflow too: then the plan is
+	// that workflow's.
+	if there, err := c.find(ctx, wf); err != nil || there != nil {
+		return err
+	}
+	err = c.client.Delete(ctx, have, client.Preconditions{UID: &have.UID, ResourceVersion: &have.ResourceVersion})
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("replacing plan %s: %w", want.Name, err)
+	}
+	if err := c.client.Create(ctx, want.DeepCopy()); err != nil {
+		return fmt.Errorf("replacing plan %s: %w", want.Name, err)
+	}
+	return nil
+}
+
+// create the workflow, or find the one that another replica has just created.
+func (c *compiler) create(ctx context.Context, want *wfv1.Workflow) (*wfv1.Workflow, error) {
+	wf := want.DeepCopy()
+	err := c.client.Create(ctx, wf)
+	if err == nil {
+		return wf, nil
+	}
+	if !apierrors.IsAlreadyExists(err) {
+		return nil, refusedByAPI(fmt.Sprintf("creating workflow %s", want.Name), err)
+	}
+	have, err := c.find(ctx, want)
+	if err == nil && have == nil {
+		return nil, fmt.Errorf("creating workflow %s: it was there, and is gone", want.Name)
+	}
+	return have, err
+}
+
+// adopt makes a workflow the owner of its plan, and counts the nodes of it.
+func (c *compiler) adopt(ctx context.Context, wf *wfv1.Workflow) (nodes int, err error) {
+	var secrets corev1.SecretList
+	if err := c.client.List(ctx, &secrets, client.InNamespace(wf.Namespace), client.MatchingLabels{plan.LabelWorkflow: wf.Name}); err != nil {
+		return 0, fmt.Errorf("listing the plan of workflow %s: %w", wf.Name, err)
+	}
+	owner := metav1.OwnerReference{
+		APIVersion: wfv1.SchemeGroupVersion.String(), Kind: "Workflow", Name: wf.Name, UID: wf.UID,
+		Controller: new(true), BlockOwnerDeletion: new(false),
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"ownerReferences": []metav1.OwnerReference{owner}}})
+	if err != nil {
+		return 0, fmt.Errorf("encoding the owner of plan %s: %w", wf.Name, err)
+	}
+	tasks := map[string]bool{}
+	for i := range secrets.Items {
+		s := &secrets.Items[i]
+		for task := range maps.Keys(s.Data) {
+			tasks[task] = true
+		}
+		if slices.ContainsFunc(s.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == wf.UID }) {
+			continue
+		}
+		if err := c.client.Patch(ctx, s, client.RawPatch(types.MergePatchType, patch)); client.IgnoreNotFound(err) != nil {
+			return 0, fmt.Errorf("handing plan %s to its workflow: %w", s.Name, err)
+		}
+	}
+	return len(tasks), nil
+}
+
+// refusedByAPI tells what the API server will never take, which is an outcome for the
+// group's owner to see, from what may pass. A nil error stays nil.
+func refusedByAPI(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("%s: %w", doing, err)
+	if apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err) {
+		return &compile.Error{Reason: v1alpha1.ReasonWorkflowTemplateGenerationFailed, Err: err}
+	}
+	return err
+}

@@ -1,0 +1,118 @@
+package compiler
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	argo "github.com/argoproj/argo-workflows/v3/workflow/common"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/events"
+)
+
+// patience is how a handler waits for workflows that it has stopped.
+type patience struct {
+	// poll is the time between two looks, most the time after which to give up for
+	// now, and again when to come back.
+	poll, most, again time.Duration
+}
+
+// Argo looks at a stopped workflow within its DEFAULT_REQUEUE_TIME, 100 ms in our
+// deployments and 10 s in others.
+var defaultPatience = patience{poll: 50 * time.Millisecond, most: 2 * time.Second, again: time.Second}
+
+// rolloutOf is the rollout that a workflow is for; zero where it is not of our making.
+func rolloutOf(wf *wfv1.Workflow) events.Rollout {
+	var r events.Rollout
+	if err := json.Unmarshal([]byte(wf.Annotations[v1alpha1.AnnotationRollout]), &r); err != nil {
+		return events.Rollout{}
+	}
+	return r
+}
+
+func typeOf(wf *wfv1.Workflow) events.WorkflowType {
+	return events.WorkflowType(wf.Labels[v1alpha1.LabelWorkflowType])
+}
+
+// unfinished is the workflows of a group that Argo is not done with.
+func (c *compiler) unfinished(ctx context.Context, group string) ([]wfv1.Workflow, error) {
+	running, err := labels.NewRequirement(argo.LabelKeyCompleted, selection.NotEquals, []string{"true"})
+	if err != nil {
+		return nil, fmt.Errorf("selecting unfinished workflows: %w", err)
+	}
+	selector := labels.SelectorFromSet(labels.Set{v1alpha1.LabelOwner: group}).Add(*running)
+	var list wfv1.WorkflowList
+	if err := c.client.List(ctx, &list, client.InNamespace(c.options.Namespace), client.MatchingLabelsSelector{Selector: selector}); err != nil {
+		return nil, fmt.Errorf("listing the workflows of group %s: %w", group, err)
+	}
+	var out []wfv1.Workflow
+	for _, wf := range list.Items {
+		if !wf.Status.Fulfilled() {
+			out = append(out, wf)
+		}
+	}
+	return out, nil
+}
+
+// quiet stops what older rollouts of the group still run, and returns when nothing
+// does: two workflows of one group would undo each other's work. It gives up for now,
+// by RetryAfter, where Argo takes its time.
+func (c *compiler) quiet(ctx context.Context, rollout events.Rollout) error {
+	most := time.NewTimer(c.patience.most)
+	defer most.Stop()
+	poll := time.NewTicker(c.patience.poll)
+	defer poll.Stop()
+	for {
+		running, err := c.unfinished(ctx, rollout.Group)
+		if err != nil || len(running) == 0 {
+			return err
+		}
+		for _, wf := range running {
+			if was := rolloutOf(&wf); was.UID == rollout.UID && was.Generation > rollout.Generation {
+				return events.Superseded("workflow " + wf.Name)
+			}
+			if err := c.stop(ctx, &wf); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-most.C:
+			return events.RetryAfter(c.patience.again, fmt.Errorf("waiting for workflow %s to stop", running[0].Name))
+		case <-poll.C:
+		}
+	}
+}
+
+// stop asks Argo to end a workflow, as `argo stop` does.
+func (c *compiler) stop(ctx context.Context, wf *wfv1.Workflow) error {
+	if wf.Spec.Shutdown != "" {
+		return nil
+	}
+	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"shutdown": wfv1.ShutdownStrategyStop}})
+	if err != nil {
+		return fmt.Errorf("encoding the patch of workflow %s: %w", wf.Name, err)
+	}
+	c.log.InfoContext(ctx, "stopping workflow", "group", wf.Labels[v1alpha1.LabelOwner], "workflow", wf.Name)
+	err = c.client.Patch(ctx, wf, client.RawPatch(types.MergePatchType, patch))
+	if err = client.IgnoreNotFound(err); err != nil {
+		return fmt.Errorf("stopping workflow %s: %w", wf.Name, err)
+	}
+	return nil
+}
+
+// submitted says that Argo has the workflow.
+func submitted(rollout events.Rollout, wf *wfv1.Workflow, releases int) []events.Fact {
+	return []events.Fact{events.New(rollout, events.WorkflowSubmitted{
+		WorkflowRef: events.WorkflowRef{Workflow: wf.Name, WorkflowUID: string(wf.UID), WorkflowType: typeOf(wf)},
+		Releases:    releases,
+	})}
+}

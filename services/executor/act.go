@@ -1,0 +1,181 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/argoproj/argo-workflows/v3/workflow/packer"
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"orkestra.dev/pkg/events"
+	"orkestra.dev/services/executor/execute"
+)
+
+// fieldManager under which releases are written.
+const fieldManager = "orkestra-executor"
+
+// writer does what was decided. Every write is fenced by what it was decided on:
+// a release is created where there was none and updated or deleted at the
+// resourceVersion that was seen, so that a look that was overtaken, by a newer
+// generation or another replica, writes nothing. Server-side apply could not
+// promise that: it merges into what another workflow has made in between.
+type writer struct {
+	reader *reader
+	client client.Client
+	log    *slog.Logger
+	count  func(action string)
+}
+
+// refusal is a release that the API server does not take, and never will as it is.
+type refusal struct{ error }
+
+// begun is what became of one release that was to be begun.
+type begun struct {
+	task string
+	key  execute.Key
+	// have is the release as it is now; nil where it is gone.
+	have *helmv2.HelmRelease
+	err  error
+}
+
+// apply writes a release. Where it was overtaken the result is what is there.
+func (w *writer) apply(ctx context.Context, s *seen, a execute.Apply) begun {
+	b := begun{task: a.Node.Task, key: execute.KeyOf(a.Release)}
+	for _, ns := range a.Namespaces {
+		if b.err = w.ensureNamespace(ctx, ns, s.Rollout.Group); b.err != nil {
+			return b
+		}
+	}
+	created := a.Release.ResourceVersion == ""
+	b.have = a.Release
+	if created {
+		b.err = w.client.Create(ctx, b.have, client.FieldOwner(fieldManager))
+	} else {
+		b.err = w.client.Update(ctx, b.have, client.FieldOwner(fieldManager))
+	}
+	switch {
+	case b.err == nil:
+		w.did(s, "apply", a.Node, slog.String("release", b.key.String()), slog.Bool("created", created))
+	case apierrors.IsAlreadyExists(b.err), apierrors.IsConflict(b.err), apierrors.IsNotFound(b.err) && !created:
+		b.have, b.err = w.reader.release(ctx, b.key)
+	default:
+		b.err = classify(fmt.Errorf("writing HelmRelease %s: %w", b.key, b.err))
+	}
+	return b
+}
+
+// remove deletes a release, after it was marked as this workflow's.
+func (w *writer) remove(ctx context.Context, s *seen, d execute.Delete) begun {
+	b := begun{task: d.Node.Task, key: execute.KeyOf(d.Release), have: d.Release}
+	if d.Mark != nil {
+		b.have = d.Mark
+		b.err = w.client.Update(ctx, b.have, client.FieldOwner(fieldManager))
+	}
+	if b.err == nil && b.have.DeletionTimestamp == nil {
+		b.err = w.client.Delete(ctx, b.have, client.Preconditions{UID: &b.have.UID, ResourceVersion: &b.have.ResourceVersion})
+	}
+	switch {
+	case b.err == nil:
+		w.did(s, "delete", d.Node, slog.String("release", b.key.String()))
+		b.have = b.have.DeepCopy()
+		b.have.DeletionTimestamp = &metav1.Time{Time: s.Now}
+		if len(b.have.Finalizers) == 0 {
+			b.have = nil
+		}
+	case apierrors.IsConflict(b.err), apierrors.IsNotFound(b.err):
+		b.have, b.err = w.reader.release(ctx, b.key)
+	default:
+		b.err = classify(fmt.Errorf("deleting HelmRelease %s: %w", b.key, b.err))
+	}
+	return b
+}
+
+// classify tells a refusal from what may pass. A namespace that is on its way out
+// forbids what it will not forbid when it is made again.
+func classify(err error) error {
+	switch {
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return events.RetryAfter(retryDelay, err)
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsForbidden(err),
+		apierrors.IsRequestEntityTooLargeError(err), apierrors.IsMethodNotSupported(err):
+		return refusal{err}
+	default:
+		return err
+	}
+}
+
+// settle tells Argo the ends of all nodes in one patch, like Argo's own
+// util.SetWorkflow does for one: on the nodes as they are, and again on those that
+// are left where somebody else wrote in between.
+func (w *writer) settle(ctx context.Context, s *seen, settle []execute.Settle) error {
+	for _, end := range settle {
+		if end.StorageNamespace != "" {
+			if err := w.removeStorage(ctx, end.StorageNamespace, s.Rollout.Group); err != nil {
+				return err
+			}
+		}
+	}
+	for range maxConflicts {
+		changed, count := execute.Settled(s.Workflow, settle, w.reader.now())
+		if count == 0 {
+			return nil
+		}
+		if err := packer.CompressWorkflowIfNeeded(changed); err != nil {
+			return fmt.Errorf("compressing workflow %s: %w", changed.Name, err)
+		}
+		err := w.client.Patch(ctx, changed, client.MergeFromWithOptions(s.stored, client.MergeFromWithOptimisticLock{}))
+		if err == nil {
+			for _, end := range settle {
+				w.did(s, "settle", end.Node, slog.String("phase", string(end.Phase)), slog.String("message", end.Message))
+			}
+			return nil
+		}
+		if apierrors.IsNotFound(err) {
+			return events.Superseded("the end of workflow " + s.Workflow.Name)
+		}
+		if !apierrors.IsConflict(err) {
+			return fmt.Errorf("settling %d nodes of workflow %s: %w", count, s.Workflow.Name, err)
+		}
+		if err := w.reread(ctx, s); err != nil {
+			return err
+		}
+	}
+	return events.RetryAfter(retryDelay, fmt.Errorf("settling nodes of workflow %s: %w", s.Workflow.Name, errConflicts))
+}
+
+// reread takes the workflow as it is now. Another one of that name is not ours to settle.
+func (w *writer) reread(ctx context.Context, s *seen) error {
+	wf, err := w.reader.workflow(ctx, s.stored.Name)
+	if err != nil {
+		return err
+	}
+	if wf.UID != s.stored.UID {
+		return events.Superseded("another workflow " + wf.Name)
+	}
+	s.stored = wf
+	return s.hydrate()
+}
+
+// did is the log line and the metric of one action.
+func (w *writer) did(s *seen, action string, n execute.Node, attrs ...any) {
+	w.count(action)
+	w.log.With(attrs...).Info(action, "group", s.Rollout.Group, "generation", s.Rollout.Generation,
+		"workflow", s.Workflow.Name, "task", n.Task)
+}
+
+const (
+	// maxConflicts in one look; each means that somebody else got something done.
+	maxConflicts = 8
+	// retryDelay is how long what is in the way is given to go away.
+	retryDelay = time.Second
+)
+
+// errConflicts: somebody else writes what we write, faster than we read.
+var errConflicts = errors.New("too many conflicts in one look")

@@ -1,0 +1,202 @@
+package execute
+
+import (
+	"fmt"
+
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/events"
+	"orkestra.dev/pkg/plan"
+)
+
+// Apply writes a HelmRelease.
+type Apply struct {
+	Node Node
+	// Release to create, where it has no resourceVersion, else to update.
+	Release *helmv2.HelmRelease
+	// Namespaces that must be there before.
+	Namespaces []Namespace
+}
+
+// Namespace that a release needs.
+type Namespace struct {
+	Name string
+	// Storage: it holds only Helm's records of pieces of the group's charts.
+	Storage bool
+}
+
+// Delete deletes a HelmRelease.
+type Delete struct {
+	Node Node
+	// Release as it was seen: its UID and resourceVersion fence the deletion.
+	Release *helmv2.HelmRelease
+	// Mark is to be written before; nil where that is done. The marks make the
+	// events of the deletion those of this workflow.
+	Mark *helmv2.HelmRelease
+}
+
+// Settle tells Argo the end of a node.
+type Settle struct {
+	Node Node
+	// Phase is Succeeded or Failed.
+	Phase   wfv1.NodePhase
+	Message string
+	// StorageNamespace that nothing needs any more; empty where there is none.
+	StorageNamespace string
+}
+
+// Actions for one workflow, each list in the order in which its nodes were activated.
+type Actions struct {
+	Apply  []Apply
+	Delete []Delete
+	Settle []Settle
+	// Superseded says what came after the workflow, where something was left
+	// undone for that.
+	Superseded string
+}
+
+// Next decides what is to be done.
+func Next(s State) (Actions, error) {
+	var a Actions
+	var begin []waiting
+	inFlight := map[Key]bool{}
+	for _, n := range nodesOf(s.Workflow) {
+		want, ok := s.Plan[n.Task]
+		if !ok {
+			a.Settle = append(a.Settle, Settle{Node: n.Node, Phase: wfv1.NodeFailed,
+				Message: fmt.Sprintf("the plan of workflow %s has no release for task %s", s.Workflow.Name, n.Task)})
+			continue
+		}
+		key := KeyOf(want.Release)
+		if problem, refused := s.Refused[n.Task]; refused {
+			a.Settle = append(a.Settle, Settle{Node: n.Node, Phase: wfv1.NodeFailed, Message: Message(key, problem)})
+			continue
+		}
+		v := Decide(s.Owner(), want, s.Releases[key], n.since, s.Now)
+		switch v.Step {
+		case Begin:
+			begin = append(begin, n)
+		case Succeed:
+			a.Settle = append(a.Settle, Settle{Node: n.Node, Phase: wfv1.NodeSucceeded, StorageNamespace: s.unneeded(want)})
+		case Fail:
+			a.Settle = append(a.Settle, Settle{Node: n.Node, Phase: wfv1.NodeFailed, Message: v.Message})
+		case Wait:
+		}
+		if v.InFlight {
+			inFlight[key] = true
+		}
+	}
+	if len(begin) == 0 || s.suspended() {
+		return a, nil
+	}
+	if a.Superseded = s.superseded(); a.Superseded != "" {
+		return a, nil
+	}
+	for _, n := range begin {
+		want := s.Plan[n.Task]
+		key := KeyOf(want.Release)
+		// Two executors of one release share its HelmRelease: one of them begins it.
+		if inFlight[key] || s.Held[n.Task] {
+			continue
+		}
+		if limit := s.Workflow.Spec.Parallelism; limit != nil && *limit > 0 && int64(len(inFlight)) >= *limit {
+			break
+		}
+		inFlight[key] = true
+		if err := s.begin(&a, n.Node, want); err != nil {
+			return Actions{}, err
+		}
+	}
+	return a, nil
+}
+
+func (s State) begin(a *Actions, n Node, want plan.Node) error {
+	have := s.Releases[KeyOf(want.Release)]
+	if want.Action == plan.Delete {
+		d := Delete{Node: n, Release: have}
+		if !written(s.Owner(), have) {
+			mark, err := Marked(s.Owner(), n.Task, have, s.Now)
+			if err != nil {
+				return err
+			}
+			d.Mark = mark
+		}
+		a.Delete = append(a.Delete, d)
+		return nil
+	}
+	release, err := Desired(s.Owner(), n.Task, want.Release, have, s.Now)
+	if err != nil {
+		return err
+	}
+	a.Apply = append(a.Apply, Apply{Node: n, Release: release, Namespaces: Namespaces(want.Release)})
+	return nil
+}
+
+// Namespaces that a release needs: where it is installed, and where Helm keeps
+// its records if that is elsewhere.
+func Namespaces(hr *helmv2.HelmRelease) []Namespace {
+	out := []Namespace{{Name: hr.Namespace}}
+	if target := hr.GetReleaseNamespace(); target != hr.Namespace {
+		out = append(out, Namespace{Name: target})
+	}
+	if storage := storageOf(hr); storage != "" {
+		out = append(out, Namespace{Name: storage, Storage: true})
+	}
+	return out
+}
+
+// storageOf is the namespace of Helm's records, empty where they are with the release.
+func storageOf(hr *helmv2.HelmRelease) string {
+	if ns := hr.GetStorageNamespace(); ns != hr.Namespace && ns != hr.GetReleaseNamespace() {
+		return ns
+	}
+	return ""
+}
+
+// unneeded is the storage namespace of a release that is gone, where no other
+// release of the group, there or planned, keeps its records in it.
+func (s State) unneeded(gone plan.Node) string {
+	ns := storageOf(gone.Release)
+	if gone.Action != plan.Delete || ns == "" {
+		return ""
+	}
+	for key, hr := range s.Releases {
+		if hr != nil && key != KeyOf(gone.Release) && hr.GetStorageNamespace() == ns {
+			return ""
+		}
+	}
+	for _, n := range s.Plan {
+		if n.Action == plan.Install && n.Release.GetStorageNamespace() == ns {
+			return ""
+		}
+	}
+	return ns
+}
+
+// suspended: a user holds the workflow. What was begun is settled, nothing more begun.
+func (s State) suspended() bool {
+	return s.Workflow.Spec.Suspend != nil && *s.Workflow.Spec.Suspend
+}
+
+// superseded says why the workflow may not begin anything. A reverse workflow
+// always may: it only deletes what is the group's, and the group may have moved
+// on, or be gone.
+func (s State) superseded() string {
+	if s.Workflow.Labels[v1alpha1.LabelWorkflowType] == string(events.WorkflowReverse) {
+		return ""
+	}
+	switch g := s.Group; {
+	case g == nil:
+		return "the end of group " + s.Rollout.Group
+	case string(g.UID) != s.Rollout.UID:
+		return fmt.Sprintf("another group %s (UID %s)", g.Name, g.UID)
+	case g.DeletionTimestamp != nil:
+		return "the deletion of group " + g.Name
+	case g.Generation != s.Rollout.Generation:
+		return fmt.Sprintf("generation %d of group %s", g.Generation, g.Name)
+	default:
+		return ""
+	}
+}

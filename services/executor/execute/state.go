@@ -1,0 +1,96 @@
+package execute
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	"k8s.io/apimachinery/pkg/types"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/events"
+	"orkestra.dev/pkg/plan"
+)
+
+// Key names a HelmRelease.
+type Key = types.NamespacedName
+
+// KeyOf is the key of a HelmRelease.
+func KeyOf(hr *helmv2.HelmRelease) Key { return Key{Namespace: hr.Namespace, Name: hr.Name} }
+
+// State is what was seen of one workflow at one time. Nothing in it is changed.
+type State struct {
+	// Now is when it was seen.
+	Now time.Time
+	// Workflow with its nodes decompressed.
+	Workflow *wfv1.Workflow
+	// Rollout of which the workflow is.
+	Rollout events.Rollout
+	// Group of that name as it is now; nil where there is none.
+	Group *v1alpha1.ApplicationGroup
+	// Plan of the workflow, by task.
+	Plan map[string]plan.Node
+	// Releases are the HelmReleases of the group, and those that have the name of
+	// one in the plan. One that is not there may be missing or nil. Their values
+	// may be left out: they are not looked at.
+	Releases map[Key]*helmv2.HelmRelease
+	// Refused are the tasks whose release the API server does not take, and in
+	// whose words; trying again is no use.
+	Refused map[string]string
+	// Held are the tasks that are not begun this time, because something went wrong
+	// that may pass.
+	Held map[string]bool
+}
+
+// Owner is on whose behalf the state's releases are written.
+func (s State) Owner() Owner {
+	return Owner{Rollout: s.Rollout, Workflow: s.Workflow.Name, WorkflowUID: string(s.Workflow.UID)}
+}
+
+// Owner is on whose behalf a release is written.
+type Owner struct {
+	Rollout     events.Rollout
+	Workflow    string
+	WorkflowUID string
+}
+
+// Node names a node of a workflow.
+type Node struct {
+	// ID that Argo gave to it.
+	ID string
+	// Task is its place in the plan.
+	Task string
+}
+
+// waiting is a node that Argo has activated and that nobody has settled.
+type waiting struct {
+	Node
+	since time.Time
+}
+
+// Waiting reports whether a release node of the workflow is to be settled: it has
+// been activated, and neither Argo nor a user is ending the workflow.
+func Waiting(wf *wfv1.Workflow) bool { return len(nodesOf(wf)) > 0 }
+
+// nodesOf are the nodes to settle, those that were activated first at the front.
+func nodesOf(wf *wfv1.Workflow) []waiting {
+	if wf.Status.Fulfilled() || wf.Spec.Shutdown.Enabled() || wf.DeletionTimestamp != nil {
+		return nil
+	}
+	var nodes []waiting
+	for id, n := range wf.Status.Nodes {
+		if n.IsActiveSuspendNode() {
+			nodes = append(nodes, waiting{
+				Node:  Node{ID: id, Task: strings.TrimPrefix(n.Name, wf.Name+".")},
+				since: n.StartedAt.Time,
+			})
+		}
+	}
+	slices.SortFunc(nodes, func(a, b waiting) int {
+		return cmp.Or(a.since.Compare(b.since), strings.Compare(a.Task, b.Task))
+	})
+	return nodes
+}

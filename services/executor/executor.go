@@ -1,0 +1,146 @@
+// Package executor runs the release nodes of workflows: it writes and deletes
+// HelmReleases when Argo activates their nodes, and settles the nodes in Argo
+// when helm-controller is done. It decides no order: Argo does.
+//
+// Every event that it handles is only a wake-up for one workflow, at which it
+// looks anew; what it decides is in package execute.
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/events"
+	"orkestra.dev/pkg/service"
+)
+
+// consumer is our name in the topology.
+const consumer = "executor"
+
+// options are the flags that only the executor has.
+type options struct {
+	workers int
+	resync  time.Duration
+}
+
+// New is the service.
+func New() service.Service {
+	o := &options{}
+	return service.Service{
+		Name:  "executor",
+		Short: "Runs the release nodes of workflows",
+		Long: `The executor applies and deletes the HelmReleases of the nodes that Argo
+activates, as many at a time as the workflow's parallelism allows, and settles the
+nodes when helm-controller is done with them. Replicas share the work.`,
+		Example: "  orkestra-executor --nats-url nats://nats:4222 --workers 32",
+		AddFlags: func(fs *pflag.FlagSet) {
+			fs.IntVar(&o.workers, "workers", 16, "events handled at a time")
+			fs.DurationVar(&o.resync, "resync", 10*time.Second, "how often running workflows are looked at without an event")
+		},
+		Validate: func() error {
+			if o.workers < 1 {
+				return fmt.Errorf("--workers %d: want 1 or more", o.workers)
+			}
+			if o.resync < time.Second {
+				return fmt.Errorf("--resync %s: want 1s or more", o.resync)
+			}
+			return nil
+		},
+		Schemes: []func(*runtime.Scheme) error{v1alpha1.AddToScheme, wfv1.AddToScheme, helmv2.AddToScheme},
+		Cache:   func(string) cache.Options { return cacheOptions() },
+		// They are read live, to fence what is done.
+		Uncached: []client.Object{&wfv1.Workflow{}, &v1alpha1.ApplicationGroup{}, &corev1.Secret{}},
+		Setup:    o.setup,
+	}
+}
+
+// cacheOptions: of the releases that Orkestra made, what Next looks at.
+func cacheOptions() cache.Options {
+	return cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&helmv2.HelmRelease{}: {
+				Label:     labels.SelectorFromSet(labels.Set{v1alpha1.LabelHeritage: v1alpha1.Heritage}),
+				Transform: slim,
+			},
+		},
+	}
+}
+
+// slim leaves out what is large and not looked at: the values above all.
+func slim(object any) (any, error) {
+	if hr, ok := object.(*helmv2.HelmRelease); ok {
+		hr.ManagedFields = nil
+		hr.Spec.Values = nil
+		hr.Spec.PostRenderers = nil
+		hr.Status.History = nil
+		hr.Status.Inventory = nil
+	}
+	return object, nil
+}
+
+func (o *options) setup(ctx context.Context, e *service.Env) error {
+	// The informers are made now, so that the service is ready when they are in step.
+	namespaces := &metav1.PartialObjectMetadata{}
+	namespaces.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	for _, kind := range []client.Object{&helmv2.HelmRelease{}, namespaces} {
+		if _, err := e.Manager.GetCache().GetInformer(ctx, kind, cache.BlockUntilSynced(false)); err != nil {
+			return fmt.Errorf("watching %T: %w", kind, err)
+		}
+	}
+	actions := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "orkestra_executor_actions_total",
+		Help: "Releases applied and deleted, and nodes settled.",
+	}, []string{"action"})
+	if err := e.Registerer.Register(actions); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
+	plans := newPlans(e.Manager.GetAPIReader())
+	w := &writer{
+		reader: &reader{
+			cached:    e.Manager.GetClient(),
+			live:      e.Manager.GetAPIReader(),
+			namespace: e.Namespace,
+			plans:     plans,
+			now:       time.Now,
+		},
+		client: e.Manager.GetClient(),
+		log:    e.Log,
+		count:  func(action string) { actions.WithLabelValues(action).Inc() },
+	}
+	wakes := newWakes(w.look)
+	r := &resync{live: e.Manager.GetAPIReader(), namespace: e.Namespace, every: o.resync, plans: plans, wakes: wakes, log: e.Log}
+	if err := e.Manager.Add(manager.RunnableFunc(r.run)); err != nil {
+		return fmt.Errorf("adding the resync: %w", err)
+	}
+	return e.Consume(consumer, o.workers, func(ctx context.Context, f events.Fact) ([]events.Fact, error) {
+		wake, ok := wakeOf(f)
+		if !ok {
+			return nil, nil
+		}
+		return nil, wakes.do(ctx, wake)
+	})
+}
+
+// ignoreEnded: a look at what has ended meanwhile has nothing to do.
+func ignoreEnded(err error) error {
+	if events.IsSuperseded(err) || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,184 @@
+package executor
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	"github.com/argoproj/argo-workflows/v3/workflow/packer"
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/events"
+	"orkestra.dev/services/executor/execute"
+)
+
+// Reasons of dead letters.
+const (
+	reasonForeignWorkflow   = "ForeignWorkflow"
+	reasonOffloadedWorkflow = "OffloadedWorkflow"
+)
+
+// seen is a state, and the workflow as the API server has it, nodes compressed or
+// not: a patch is made against that.
+type seen struct {
+	execute.State
+	stored *wfv1.Workflow
+}
+
+// reader sees what is there. The workflow, its group and the releases that
+// something is told of are read live, all at once; the other releases come from
+// the informer, since whatever is done to one is fenced by its resourceVersion.
+type reader struct {
+	cached    client.Reader
+	live      client.Reader
+	namespace string
+	plans     *plans
+	now       func() time.Time
+}
+
+// observe sees the workflow that w is about. The state has no waiting node where
+// there is nothing to do.
+func (r *reader) observe(ctx context.Context, w wake) (*seen, error) {
+	s := &seen{}
+	var fresh map[execute.Key]*helmv2.HelmRelease
+	reads, readCtx := errgroup.WithContext(ctx)
+	reads.Go(func() (err error) { s.stored, err = r.workflow(readCtx, w.workflow); return err })
+	reads.Go(func() (err error) { s.Group, err = r.group(readCtx, w.group); return err })
+	reads.Go(func() (err error) { fresh, err = r.releases(readCtx, w.changed); return err })
+	if err := reads.Wait(); err != nil {
+		return nil, err
+	}
+	s.Now = r.now()
+	if err := s.hydrate(); err != nil {
+		return nil, err
+	}
+	if !execute.Waiting(s.Workflow) {
+		return s, nil
+	}
+	if err := json.Unmarshal([]byte(s.Workflow.Annotations[v1alpha1.AnnotationRollout]), &s.Rollout); err != nil {
+		return nil, events.Terminal(reasonForeignWorkflow, fmt.Errorf("reading the rollout of workflow %s: %w", w.workflow, err))
+	}
+	if s.Rollout.Group != w.group {
+		var err error
+		if s.Group, err = r.group(ctx, s.Rollout.Group); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if s.Plan, err = r.plans.of(ctx, s.Workflow); err != nil {
+		return nil, err
+	}
+	if s.Releases, err = r.inventory(ctx, s); err != nil {
+		return nil, err
+	}
+	for key, hr := range fresh {
+		s.Releases[key] = hr
+	}
+	return s, nil
+}
+
+// hydrate gives the workflow its nodes, whichever way Argo has stored them.
+func (s *seen) hydrate() error {
+	s.Workflow = s.stored.DeepCopy()
+	if s.Workflow.Status.IsOffloadNodeStatus() {
+		return events.Terminal(reasonOffloadedWorkflow, fmt.Errorf(
+			"workflow %s keeps its nodes in a database that Orkestra cannot see: switch Argo's nodeStatusOffLoad off", s.stored.Name))
+	}
+	if err := packer.DecompressWorkflow(s.Workflow); err != nil {
+		return fmt.Errorf("decompressing workflow %s: %w", s.stored.Name, err)
+	}
+	return nil
+}
+
+func (r *reader) workflow(ctx context.Context, name string) (*wfv1.Workflow, error) {
+	wf := &wfv1.Workflow{}
+	err := r.live.Get(ctx, client.ObjectKey{Namespace: r.namespace, Name: name}, wf)
+	if apierrors.IsNotFound(err) {
+		return nil, events.Superseded("the end of workflow " + name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading workflow %s: %w", name, err)
+	}
+	return wf, nil
+}
+
+// group is nil where there is none of that name.
+func (r *reader) group(ctx context.Context, name string) (*v1alpha1.ApplicationGroup, error) {
+	if name == "" {
+		return nil, nil
+	}
+	g := &v1alpha1.ApplicationGroup{}
+	err := r.live.Get(ctx, client.ObjectKey{Name: name}, g)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading group %s: %w", name, err)
+	}
+	return g, nil
+}
+
+// release is nil where there is none of that name.
+func (r *reader) release(ctx context.Context, key execute.Key) (*helmv2.HelmRelease, error) {
+	hr := &helmv2.HelmRelease{}
+	err := r.live.Get(ctx, key, hr)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading HelmRelease %s: %w", key, err)
+	}
+	return hr, nil
+}
+
+func (r *reader) releases(ctx context.Context, keys []execute.Key) (map[execute.Key]*helmv2.HelmRelease, error) {
+	found := make([]*helmv2.HelmRelease, len(keys))
+	reads, ctx := errgroup.WithContext(ctx)
+	reads.SetLimit(parallelWrites)
+	for i, key := range keys {
+		reads.Go(func() (err error) { found[i], err = r.release(ctx, key); return err })
+	}
+	if err := reads.Wait(); err != nil {
+		return nil, err
+	}
+	out := make(map[execute.Key]*helmv2.HelmRelease, len(keys))
+	for i, key := range keys {
+		out[key] = found[i]
+	}
+	return out, nil
+}
+
+// inventory is what the informer holds of the group, and of the names in the plan
+// that the group does not have: another group may have them.
+func (r *reader) inventory(ctx context.Context, s *seen) (map[execute.Key]*helmv2.HelmRelease, error) {
+	var list helmv2.HelmReleaseList
+	owner := client.MatchingLabels{v1alpha1.LabelOwner: v1alpha1.Shorten(s.Rollout.Group, v1alpha1.MaxLabel)}
+	// What is read here is never changed: what is written is a copy.
+	if err := r.cached.List(ctx, &list, owner, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing the releases of group %s: %w", s.Rollout.Group, err)
+	}
+	out := make(map[execute.Key]*helmv2.HelmRelease, len(list.Items))
+	for i := range list.Items {
+		out[execute.KeyOf(&list.Items[i])] = &list.Items[i]
+	}
+	for _, n := range s.Plan {
+		key := execute.KeyOf(n.Release)
+		if _, ok := out[key]; ok {
+			continue
+		}
+		hr := &helmv2.HelmRelease{}
+		switch err := r.cached.Get(ctx, key, hr); {
+		case err == nil:
+			out[key] = hr
+		case !apierrors.IsNotFound(err):
+			return nil, fmt.Errorf("reading HelmRelease %s: %w", key, err)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,97 @@
+package executor
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/argoproj/argo-workflows/v3/pkg/apis/workflow"
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/events"
+)
+
+// parallelLooks of one resync.
+const parallelLooks = 4
+
+// resync looks at every workflow that runs, now and then: an event may be lost,
+// with all of NATS, or with a watcher that was away when a release was deleted.
+type resync struct {
+	live      client.Reader
+	namespace string
+	every     time.Duration
+	plans     *plans
+	wakes     *wakes
+	log       *slog.Logger
+}
+
+func (r *resync) run(ctx context.Context) error {
+	for {
+		// Replicas do not look at the same time.
+		wait := time.NewTimer(r.every - r.every/5 + rand.N(2*r.every/5))
+		select {
+		case <-ctx.Done():
+			wait.Stop()
+			return nil
+		case <-wait.C:
+		}
+		if err := ignoreEnded(r.once(ctx)); err != nil {
+			r.log.Warn("looking at running workflows", "error", err)
+		}
+	}
+}
+
+func (r *resync) once(ctx context.Context) error {
+	running, err := unfinished()
+	if err != nil {
+		return err
+	}
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(wfv1.SchemeGroupVersion.WithKind(workflow.WorkflowKind + "List"))
+	if err := r.live.List(ctx, list, client.InNamespace(r.namespace), client.MatchingLabelsSelector{Selector: running}); err != nil {
+		return fmt.Errorf("listing running workflows: %w", err)
+	}
+	uids := make(map[types.UID]bool, len(list.Items))
+	var looks errgroup.Group
+	looks.SetLimit(parallelLooks)
+	for _, wf := range list.Items {
+		uids[wf.UID] = true
+		looks.Go(func() error {
+			w := wake{workflow: wf.Name}
+			var rollout events.Rollout
+			if json.Unmarshal([]byte(wf.Annotations[v1alpha1.AnnotationRollout]), &rollout) == nil {
+				w.group = rollout.Group
+			}
+			if err := ignoreEnded(r.wakes.do(ctx, w)); err != nil {
+				r.log.Warn("looking at a running workflow", "workflow", wf.Name, "group", w.group, "error", err)
+			}
+			return nil
+		})
+	}
+	err = looks.Wait()
+	r.plans.keep(uids)
+	return err
+}
+
+// unfinished selects our workflows that Argo has not ended.
+func unfinished() (labels.Selector, error) {
+	owned, err := labels.NewRequirement(v1alpha1.LabelOwner, selection.Exists, nil)
+	if err != nil {
+		return nil, fmt.Errorf("selecting workflows: %w", err)
+	}
+	running, err := labels.NewRequirement(workflow.WorkflowFullName+"/completed", selection.NotEquals, []string{"true"})
+	if err != nil {
+		return nil, fmt.Errorf("selecting workflows: %w", err)
+	}
+	return labels.NewSelector().Add(*owned, *running), nil
+}

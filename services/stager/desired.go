@@ -1,0 +1,226 @@
+package stager
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/events"
+	"orkestra.dev/pkg/service/groupstatus"
+	"orkestra.dev/services/stager/refusal"
+	"orkestra.dev/services/stager/stage"
+)
+
+// outcome of one application.
+type outcome struct {
+	app *stage.Application // nil where err is not
+	err error              // a refusal, or what stops us
+}
+
+// desired stages a group: prepare all of it, place the pieces, have them fetched.
+// Nothing is placed where one application cannot be prepared.
+func (s *stager) desired(ctx context.Context, f events.Fact) ([]events.Fact, error) {
+	began := s.now()
+	group, err := s.current(ctx, f.Rollout)
+	if err != nil {
+		return nil, err
+	}
+	if apimeta.FindStatusCondition(group.Status.Conditions, v1alpha1.ConditionStaged) == nil {
+		if err := s.say(ctx, group, metav1.ConditionUnknown, v1alpha1.ReasonProgressing, "fetching the charts", nil); err != nil {
+			return nil, err
+		}
+	}
+
+	outcomes := s.prepare(ctx, group)
+	pushed := 0
+	if !failed(outcomes) {
+		pushed = s.place(ctx, group.Name, outcomes)
+	}
+	if !failed(outcomes) {
+		// Whatever is wrong with one of its HelmCharts, the group waits for all.
+		outcomes[0].err = s.provide(ctx, group, outcomes, pushed > 0)
+	}
+	if err := firstStop(outcomes); err != nil {
+		return nil, err
+	}
+	// That may have taken a while: do not speak for a group that has moved on.
+	if group, err = s.current(ctx, f.Rollout); err != nil {
+		return nil, err
+	}
+	if failed(outcomes) {
+		return s.refuse(ctx, f, group, outcomes)
+	}
+
+	apps := make([]stage.Application, len(outcomes))
+	pieces := 0
+	for i, o := range outcomes {
+		apps[i] = *o.app
+		pieces += len(o.app.Pieces)
+	}
+	message := fmt.Sprintf("%d charts of %d applications can be installed", pieces, len(apps))
+	if err := s.say(ctx, group, metav1.ConditionTrue, v1alpha1.ReasonStaged, message, outcomes); err != nil {
+		return nil, err
+	}
+	s.log.InfoContext(ctx, "staged", "group", group.Name, "generation", group.Generation,
+		"charts", pieces, "pushed", pushed, "took", s.now().Sub(began).Round(time.Millisecond))
+	return []events.Fact{events.New(f.Rollout, stage.Staged(group, apps))}, nil
+}
+
+// current reads the group live; where it is not what the event is about, the event
+// is superseded.
+func (s *stager) current(ctx context.Context, r events.Rollout) (*v1alpha1.ApplicationGroup, error) {
+	group := &v1alpha1.ApplicationGroup{}
+	err := s.client.Get(ctx, client.ObjectKey{Name: r.Group}, group)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, events.Superseded("its deletion")
+	case err != nil:
+		return nil, fmt.Errorf("reading group %s: %w", r.Group, err)
+	case !group.DeletionTimestamp.IsZero():
+		return nil, events.Superseded("its deletion")
+	}
+	if now := groupstatus.RolloutOf(group); now != r {
+		return nil, events.Superseded(now.ID())
+	}
+	return group, nil
+}
+
+// prepare fetches and splits the charts of all applications.
+func (s *stager) prepare(ctx context.Context, group *v1alpha1.ApplicationGroup) []outcome {
+	outcomes := make([]outcome, len(group.Spec.Applications))
+	slots := make(chan struct{}, parallel)
+	var wg sync.WaitGroup
+	for i := range group.Spec.Applications {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			o := &outcomes[i]
+			o.app, o.err = s.prepareOne(ctx, &group.Spec.Applications[i])
+		})
+	}
+	wg.Wait()
+	return outcomes
+}
+
+// failed tells whether an application cannot be staged.
+func failed(outcomes []outcome) bool {
+	for _, o := range outcomes {
+		if o.err != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// firstStop is the first error that is not about a chart: the API server is away,
+// or we are told to stop. There is nothing to say then; the event comes back.
+func firstStop(outcomes []outcome) error {
+	for _, o := range outcomes {
+		if o.err != nil && refusal.Reason(o.err) == "" {
+			return o.err
+		}
+	}
+	return nil
+}
+
+// refuse says what cannot be staged. Where the same spec may be staged later the
+// event comes back; else the rollout ends here, until somebody changes something.
+func (s *stager) refuse(ctx context.Context, f events.Fact, group *v1alpha1.ApplicationGroup, outcomes []outcome) ([]events.Fact, error) {
+	var messages []string
+	worst := -1
+	for i, o := range outcomes {
+		if o.err == nil {
+			continue
+		}
+		messages = append(messages, explain(&group.Spec.Applications[i], o.err))
+		// What does not heal decides: waiting for the rest would not help.
+		if worst < 0 || refusal.Heals(refusal.Reason(outcomes[worst].err)) && !refusal.Heals(refusal.Reason(o.err)) {
+			worst = i
+		}
+	}
+	err, app := outcomes[worst].err, &group.Spec.Applications[worst]
+	reason, message := refusal.Reason(err), strings.Join(messages, "; ")
+	if err := s.say(ctx, group, metav1.ConditionFalse, reason, message, outcomes); err != nil {
+		return nil, err
+	}
+	if refusal.Heals(reason) {
+		return nil, events.RetryAfter(backoff(f.Attempt), err)
+	}
+	s.log.WarnContext(ctx, "not staged", "group", group.Name, "generation", group.Generation, "reason", reason, "message", message)
+	return []events.Fact{events.New(f.Rollout, events.ChartsFailed{
+		Application: app.Name,
+		Chart:       app.Spec.Chart.Name,
+		Version:     app.Spec.Chart.Version,
+		URL:         redacted(app.Spec.Chart.URL),
+		Reason:      reason,
+		Message:     explain(app, err),
+	})}, nil
+}
+
+// explain names what err is about.
+func explain(app *v1alpha1.Application, err error) string {
+	c := app.Spec.Chart
+	return fmt.Sprintf("application %s (chart %s %s of %s): %v", app.Name, c.Name, c.Version, redacted(c.URL), err)
+}
+
+func redacted(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "a URL that does not parse"
+	}
+	return u.Redacted()
+}
+
+// backoff doubles from 1 s to 2 min: a registry that was restarted is back by
+// then, and one that is down for a day is not asked more often.
+func backoff(attempt uint64) time.Duration {
+	const first, last = time.Second, 2 * time.Minute
+	if attempt = max(attempt, 1); attempt > 7 {
+		return last
+	}
+	return min(first<<(attempt-1), last)
+}
+
+// say writes all that the stager owns of the status.
+func (s *stager) say(ctx context.Context, group *v1alpha1.ApplicationGroup, status metav1.ConditionStatus, reason, message string, outcomes []outcome) error {
+	st := groupstatus.Status{Conditions: []metav1.Condition{{
+		Type: v1alpha1.ConditionStaged, Status: status, Reason: reason, Message: message,
+	}}}
+	for i := range group.Spec.Applications {
+		a := v1alpha1.ApplicationStatus{Name: group.Spec.Applications[i].Name}
+		if outcomes != nil {
+			describe(&a, outcomes[i], status == metav1.ConditionTrue)
+		}
+		st.Applications = append(st.Applications, a)
+	}
+	return groupstatus.Apply(ctx, s.client, fieldManager, group, st)
+}
+
+func describe(a *v1alpha1.ApplicationStatus, o outcome, staged bool) {
+	a.Staged = staged
+	if o.err != nil {
+		a.Error = o.err.Error()
+	}
+	if o.app == nil {
+		return
+	}
+	a.Version = o.app.Version
+	for _, p := range o.app.Pieces {
+		if p.Subchart == "" {
+			continue
+		}
+		if a.Subcharts == nil {
+			a.Subcharts = map[string]v1alpha1.ChartStatus{}
+		}
+		a.Subcharts[p.Subchart] = v1alpha1.ChartStatus{Version: p.SubchartVersion, Staged: staged}
+	}
+}

@@ -1,0 +1,188 @@
+package stager
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/chartmuseum/helm-push/pkg/chartmuseum"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/services/stager/archive"
+	"orkestra.dev/services/stager/refusal"
+	"orkestra.dev/services/stager/stage"
+)
+
+// museum is the staging repository: one repository per tenant. Its errors are
+// refusals with reason StagingUnavailable.
+type museum interface {
+	// Held are the digests of a tenant's charts.
+	Held(ctx context.Context, tenant string) (held, error)
+	// Push adds a piece, and returns the digest of what the museum holds then: where
+	// there was something under the piece's name and version, that stays.
+	Push(ctx context.Context, tenant string, p stage.Piece) (digest string, err error)
+	// Remove takes a chart away; one that is not there is a success.
+	Remove(ctx context.Context, tenant string, c held1) error
+}
+
+// held1 is a chart in the museum.
+type held1 struct{ Name, Version string }
+
+// held are digests, sha256:<hex>.
+type held map[held1]string
+
+const (
+	museumTimeout = 30 * time.Second
+	// maxListing bounds the list of a tenant's charts, in bytes.
+	maxListing = 50 << 20
+)
+
+// chartMuseum is the museum over HTTP.
+type chartMuseum struct {
+	base *url.URL
+	http *http.Client
+}
+
+func newMuseum(raw string) (*chartMuseum, error) {
+	base, err := url.Parse(raw)
+	if err != nil {
+		return nil, errors.New("the URL of ChartMuseum does not parse")
+	}
+	base.Path = strings.TrimSuffix(base.Path, "/")
+	return &chartMuseum{base: base, http: &http.Client{Timeout: museumTimeout}}, nil
+}
+
+func unavailable(format string, args ...any) error {
+	return refusal.Becausef(v1alpha1.ReasonStagingUnavailable, format, args...)
+}
+
+// Held asks for all charts at once: a tenant is one group.
+func (m *chartMuseum) Held(ctx context.Context, tenant string) (held, error) {
+	body, err := m.request(ctx, http.MethodGet, maxListing, "api", tenant, "charts")
+	if err != nil {
+		return nil, err
+	}
+	var all map[string][]struct{ Name, Version, Digest string }
+	if err := json.Unmarshal(body, &all); err != nil {
+		return nil, unavailable("ChartMuseum at %s does not list its charts: %w", m.base, err)
+	}
+	h := held{}
+	for _, versions := range all {
+		for _, v := range versions {
+			h[held1{v.Name, v.Version}] = "sha256:" + v.Digest
+		}
+	}
+	return h, nil
+}
+
+// Push uploads with helm-push, which takes a file, no context, and every answer
+// for a success.
+func (m *chartMuseum) Push(ctx context.Context, tenant string, p stage.Piece) (string, error) {
+	f, err := os.CreateTemp("", "orkestra-*.tgz")
+	if err != nil {
+		return "", fmt.Errorf("making a file for the upload: %w", err)
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(p.Archive)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return "", fmt.Errorf("writing a file for the upload: %w", err)
+	}
+	c, err := chartmuseum.NewClient(
+		chartmuseum.URL(m.base.JoinPath(tenant).String()),
+		chartmuseum.ContextPath(m.base.Path),
+		chartmuseum.Timeout(int64(museumTimeout/time.Second)),
+	)
+	if err != nil {
+		return "", fmt.Errorf("making a client for ChartMuseum: %w", err)
+	}
+	transport := c.Transport
+	defer c.CloseIdleConnections()
+	c.Transport = roundTripper(func(r *http.Request) (*http.Response, error) { return transport.RoundTrip(r.WithContext(ctx)) })
+	resp, err := c.UploadChartPackage(f.Name(), false)
+	if err != nil {
+		return "", m.failed(ctx, err)
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusCreated:
+		return p.Digest, nil
+	case http.StatusConflict:
+		// Somebody was faster, or the museum's index is behind its store: only the
+		// archive itself tells.
+		body, err := m.request(ctx, http.MethodGet, archive.DefaultLimits.Bytes, tenant, "charts", p.Chart+"-"+p.Version+".tgz")
+		if err != nil {
+			return "", err
+		}
+		return archive.Digest(body), nil
+	default:
+		return "", unavailable("ChartMuseum at %s does not take chart %s %s: it answered %s%s", m.base, p.Chart, p.Version, resp.Status, said(resp.Body))
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// Remove deletes by name and version.
+func (m *chartMuseum) Remove(ctx context.Context, tenant string, c held1) error {
+	_, err := m.request(ctx, http.MethodDelete, 1<<20, "api", tenant, "charts", c.Name, c.Version)
+	return err
+}
+
+// request makes one; what is to be deleted may be gone.
+func (m *chartMuseum) request(ctx context.Context, method string, limit int64, elements ...string) ([]byte, error) {
+	u := *m.base
+	u.Path = path.Join(append([]string{"/", m.base.Path}, elements...)...)
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("asking ChartMuseum: %w", err)
+	}
+	resp, err := m.http.Do(req)
+	if err != nil {
+		return nil, m.failed(ctx, err)
+	}
+	defer resp.Body.Close()
+	ok := []int{http.StatusOK}
+	if method == http.MethodDelete {
+		ok = append(ok, http.StatusNotFound)
+	}
+	if !slices.Contains(ok, resp.StatusCode) {
+		return nil, unavailable("ChartMuseum at %s answered %s to %s %s%s", m.base, resp.Status, method, u.Path, said(resp.Body))
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, m.failed(ctx, err)
+	}
+	if int64(len(body)) > limit {
+		return nil, unavailable("ChartMuseum at %s answered with more than %d bytes to %s %s", m.base, limit, method, u.Path)
+	}
+	return body, nil
+}
+
+func (m *chartMuseum) failed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err() // we are told to stop
+	}
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err
+	}
+	return unavailable("reaching ChartMuseum at %s: %w", m.base, err)
+}
+
+// said is what the museum gives as the cause: {"error": "..."}.
+func said(body io.Reader) string {
+	var answer struct{ Error string }
+	if err := json.NewDecoder(io.LimitReader(body, 4<<10)).Decode(&answer); err != nil || answer.Error == "" {
+		return ""
+	}
+	return ": " + answer.Error
+}

@@ -1,0 +1,37 @@
+// Package stage makes of one chart the archives that are released on their own:
+// one for each enabled first-level subchart, and one for the chart itself. It is
+// pure: the same archive, values and names give the same bytes.
+//
+// # How a chart is split
+//
+// By muting. A piece is the whole chart in which every template outside the
+// piece's own part says nothing when Helm renders it, while all that other
+// templates can reach stays: named templates, files included by their path,
+// values, files, schemas, CRDs. So a piece renders what the whole chart renders
+// for that part, and the pieces together render the whole chart, each object once
+// (Equivalent checks it for any chart and values).
+//
+// A template file is muted by moving its body to a partial beside it, a file
+// that Helm parses and does not render, under a define that bears the path of the
+// original: `include (print $.Template.BasePath "/configmap.yaml") .` finds what
+// it found before. The defines of a file that has both stay where they are, because
+// where two files define one name it is the order of the files that decides.
+//
+// # What is not the same
+//
+//   - Hooks and NOTES run with their piece, not with the whole (see Report).
+//   - A subchart's piece is named <chart>-<subchart>, so a template that prints
+//     .Template.Name, rather than including by it, prints that.
+//   - A template that changes .Values with set for templates of another piece does
+//     it in its own piece only.
+//   - Where the staging repository holds other bytes under a version, the version
+//     gets build metadata (Piece.Tagged), which .Chart.Version of the chart's own
+//     templates shows. Helm would not upgrade otherwise: to it, a chart of the same
+//     name and version is the same chart.
+//
+// # Names
+//
+// The chart's own piece is named like the chart, and its Chart.yaml is the
+// original's byte for byte. The piece of a subchart is <chart>-<subchart>, where
+// subchart is the alias if there is one. The version is always the chart's.
+package stage

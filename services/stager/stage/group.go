@@ -1,0 +1,93 @@
+package stage
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/events"
+)
+
+// Application is one application of a group, split.
+type Application struct {
+	// Name of the application in the spec.
+	Name string
+	Split
+}
+
+// SplitApplication splits the chart of an application as its spec asks.
+func SplitApplication(app *v1alpha1.Application, c *Chart) (*Application, error) {
+	values, err := Values(app.Spec.Release.Values)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, 0, len(app.Spec.Subcharts))
+	for _, s := range app.Spec.Subcharts {
+		names = append(names, s.Name)
+	}
+	s, err := c.Split(values, names)
+	if err != nil {
+		return nil, err
+	}
+	return &Application{Name: app.Name, Split: *s}, nil
+}
+
+// SplitGroup splits the charts of all applications of a group; archives are in the
+// order of the spec. It is what the stager does, without a registry, a staging
+// repository or a cluster. The error names the application.
+func SplitGroup(group *v1alpha1.ApplicationGroup, archives [][]byte) ([]Application, error) {
+	if len(archives) != len(group.Spec.Applications) {
+		return nil, fmt.Errorf("group %s has %d applications; %d archives were given", group.Name, len(group.Spec.Applications), len(archives))
+	}
+	var apps []Application
+	for i := range group.Spec.Applications {
+		app := &group.Spec.Applications[i]
+		c, err := Open(archives[i])
+		if err != nil {
+			return nil, fmt.Errorf("application %s: %w", app.Name, err)
+		}
+		a, err := SplitApplication(app, c)
+		if err != nil {
+			return nil, fmt.Errorf("application %s: %w", app.Name, err)
+		}
+		apps = append(apps, *a)
+	}
+	return apps, nil
+}
+
+// Staged is what the stager says of a group when all of it is staged: to render
+// what the compiler would make of it, nothing need be.
+func Staged(group *v1alpha1.ApplicationGroup, apps []Application) events.ChartsStaged {
+	var staged events.ChartsStaged
+	for _, a := range apps {
+		out := events.StagedApplication{
+			Name: a.Name, Chart: a.Chart, Version: a.Version, Digest: a.Digest, Warnings: a.Warnings,
+		}
+		for _, p := range a.Pieces {
+			out.Pieces = append(out.Pieces, events.StagedPiece{
+				Subchart: p.Subchart, SubchartVersion: p.SubchartVersion,
+				Chart: p.Chart, Version: p.Version, Digest: p.Digest,
+				HelmChart: HelmChartName(group, a.Name, p),
+			})
+		}
+		staged.Applications = append(staged.Applications, out)
+	}
+	return staged
+}
+
+// HelmChartName is the name of the HelmChart object of a piece:
+// <group>-<application>[-<subchart>]-<hash>. The hash is of all these, because two
+// groups may come out the same (a-b of c, a of b-c); of the group's UID, so that what
+// a group of that name left behind is not taken for ours; and of the digest, so that
+// other contents are another object.
+func HelmChartName(group *v1alpha1.ApplicationGroup, application string, p Piece) string {
+	sum := sha256.Sum256([]byte(strings.Join([]string{group.Name, string(group.UID), application, p.Subchart, p.Digest}, "\x00")))
+	name := v1alpha1.DNSName(group.Name) + "-" + v1alpha1.DNSName(application)
+	if p.Subchart != "" {
+		name += "-" + v1alpha1.DNSName(p.Subchart)
+	}
+	hash := "-" + hex.EncodeToString(sum[:])[:10]
+	return v1alpha1.Shorten(name, v1alpha1.MaxLabel-len(hash)) + hash
+}

@@ -1,0 +1,138 @@
+package stage
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"helm.sh/helm/v4/pkg/chart/common"
+	commonutil "helm.sh/helm/v4/pkg/chart/common/util"
+	"helm.sh/helm/v4/pkg/chart/v2/loader"
+	chartutil "helm.sh/helm/v4/pkg/chart/v2/util"
+	"helm.sh/helm/v4/pkg/engine"
+	releaseutil "helm.sh/helm/v4/pkg/release/v1/util"
+	"sigs.k8s.io/yaml"
+
+	"orkestra.dev/services/stager/archive"
+)
+
+// Release is what templates see of the release.
+type Release struct {
+	// Name and Namespace, .Release.Name and .Release.Namespace.
+	Name, Namespace string
+	// Capabilities of the cluster; nil for those that helm template assumes.
+	Capabilities *common.Capabilities
+}
+
+// Object is what a chart renders: one document.
+type Object struct {
+	APIVersion, Kind string
+	// Namespace as the template writes it; empty where it leaves it to the release.
+	Namespace, Name string
+	// Path of the template, without the name of the outermost chart, which is not
+	// the same in each piece: "templates/cm.yaml", "charts/redis/templates/cm.yaml".
+	Path string
+	// Hook is the value of the annotation helm.sh/hook; empty for what is not one.
+	Hook string
+	// Manifest is the document as YAML with sorted keys.
+	Manifest string
+}
+
+// ID tells objects apart as a cluster does, versions aside.
+func (o Object) ID() string {
+	group := ""
+	if g, _, ok := strings.Cut(o.APIVersion, "/"); ok {
+		group = "." + g
+	}
+	return o.Kind + group + " " + strings.TrimPrefix(o.Namespace+"/", "/") + o.Name
+}
+
+// Render is helm template: the objects and hooks of a chart archive, sorted by
+// ID, without CRDs of crds/ folders and without NOTES. It reaches for no cluster
+// (lookup finds nothing) and for no network; therefore values are not validated
+// against a values.schema.json, which may refer to any URL.
+func Render(data []byte, values map[string]any, r Release) ([]Object, error) {
+	if err := archive.Scan(data, archive.DefaultLimits); err != nil {
+		return nil, err
+	}
+	c, err := loader.LoadArchive(bytes.NewReader(data))
+	if err != nil {
+		return nil, invalid(fmt.Errorf("loading the chart: %w", err))
+	}
+	if err := chartutil.ProcessDependencies(c, values); err != nil {
+		return nil, fmt.Errorf("resolving the dependencies of %s: %w", c.Name(), err)
+	}
+	caps := r.Capabilities
+	if caps == nil {
+		caps = common.DefaultCapabilities
+	}
+	options := common.ReleaseOptions{Name: r.Name, Namespace: r.Namespace, Revision: 1, IsInstall: true}
+	input, err := commonutil.ToRenderValuesWithSchemaValidation(c, values, options, caps, true)
+	if err != nil {
+		return nil, fmt.Errorf("preparing the values of %s: %w", c.Name(), err)
+	}
+	rendered, err := engine.Render(c, input)
+	if err != nil {
+		return nil, fmt.Errorf("rendering %s: %w", c.Name(), err)
+	}
+	var objects []Object
+	for file, text := range rendered {
+		if path.Base(file) == "NOTES.txt" {
+			continue
+		}
+		_, file, _ = strings.Cut(file, "/")
+		for _, doc := range releaseutil.SplitManifests(text) {
+			o, err := decode(doc)
+			if err != nil {
+				return nil, fmt.Errorf("reading what %s of %s renders: %w", file, c.Name(), err)
+			}
+			if o == nil {
+				continue
+			}
+			o.Path = file
+			objects = append(objects, *o)
+		}
+	}
+	slices.SortFunc(objects, func(a, b Object) int {
+		return cmp.Or(cmp.Compare(a.ID(), b.ID()), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Manifest, b.Manifest))
+	})
+	return objects, nil
+}
+
+func decode(doc string) (*Object, error) {
+	var all map[string]any
+	if err := yaml.Unmarshal([]byte(doc), &all); err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, nil // comments
+	}
+	var head struct {
+		APIVersion string `json:"apiVersion"`
+		Kind       string `json:"kind"`
+		Metadata   struct {
+			Name        string         `json:"name"`
+			Namespace   string         `json:"namespace"`
+			Annotations map[string]any `json:"annotations"`
+		} `json:"metadata"`
+	}
+	if err := yaml.Unmarshal([]byte(doc), &head); err != nil {
+		return nil, err
+	}
+	manifest, err := yaml.Marshal(all)
+	if err != nil {
+		return nil, err
+	}
+	o := &Object{
+		APIVersion: head.APIVersion, Kind: head.Kind,
+		Namespace: head.Metadata.Namespace, Name: head.Metadata.Name,
+		Manifest: string(manifest),
+	}
+	if hook, ok := head.Metadata.Annotations["helm.sh/hook"].(string); ok {
+		o.Hook = hook
+	}
+	return o, nil
+}

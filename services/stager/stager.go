@@ -1,0 +1,188 @@
+// Package stager is the shell around the core in stage: when a group is desired it
+// fetches the charts of its applications, splits them, puts the pieces into the
+// staging repository (ChartMuseum), and has source-controller fetch them from there,
+// so that a HelmRelease finds its chart in the cluster.
+package stager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net/url"
+	"time"
+
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/events"
+	"orkestra.dev/pkg/service"
+	"orkestra.dev/services/stager/internal/lru"
+	"orkestra.dev/services/stager/registry"
+	"orkestra.dev/services/stager/stage"
+)
+
+const (
+	// consumer is our name in events.Topology.
+	consumer = "stager"
+	// fieldManager of all that we apply.
+	fieldManager = "orkestra-stager"
+	// parallel is how many charts of one group are fetched, split or pushed at a time.
+	parallel = 4
+)
+
+type options struct {
+	museumURL    string
+	stagingURL   string
+	allowPrivate bool
+	workers      int
+	cacheMiB     int64
+	patience     time.Duration
+}
+
+// New is the stager as a service.
+func New() service.Service {
+	var o options
+	return service.Service{
+		Name:  "stager",
+		Short: "Stage the charts of groups",
+		Long: `The stager fetches the charts of an ApplicationGroup from their registries, splits
+those whose subcharts are released on their own, and pushes what comes out to
+ChartMuseum, into a repository of the group's own. It makes a Flux HelmRepository
+and HelmCharts of that and waits until source-controller has them.
+
+What cannot be staged is said in the condition Staged. Any number of replicas may run
+side by side. A temporary directory has to be writable.`,
+		Example: `  # Against servers that listen on this machine, with charts on it too
+  orkestra-stager --kubeconfig ~/.kube/config --chartmuseum-url http://127.0.0.1:8088 --allow-private-registries
+
+  # source-controller reaches ChartMuseum under another name
+  orkestra-stager --chartmuseum-url http://127.0.0.1:8088 --staging-url http://chartmuseum.orkestra:8080`,
+		AddFlags: func(fs *pflag.FlagSet) {
+			fs.StringVar(&o.museumURL, "chartmuseum-url", "", "ChartMuseum that holds the staged charts (started with --depth=1)")
+			fs.StringVar(&o.stagingURL, "staging-url", "", "the same ChartMuseum as source-controller reaches it (default: --chartmuseum-url)")
+			fs.BoolVar(&o.allowPrivate, "allow-private-registries", false, "fetch charts from loopback, link-local and private addresses too, and through a proxy")
+			fs.IntVar(&o.workers, "workers", 4, "groups that are staged side by side")
+			fs.Int64Var(&o.cacheMiB, "chart-cache-size", 64, "MiB of charts to keep in memory, packed, and as many again unpacked")
+			fs.DurationVar(&o.patience, "ready-timeout", 30*time.Second, "how long source-controller may take for a group's charts before that is called a failure (and tried again)")
+		},
+		Validate: o.validate,
+		Schemes:  []func(*runtime.Scheme) error{v1alpha1.AddToScheme, sourcev1.AddToScheme},
+		// Groups are fences, and Secrets are nobody else's business.
+		Uncached: []client.Object{&v1alpha1.ApplicationGroup{}, &corev1.Secret{}},
+		Cache: func(namespace string) cache.Options {
+			ours := cache.ByObject{
+				Namespaces: map[string]cache.Config{namespace: {}},
+				Label:      labels.SelectorFromSet(labels.Set{v1alpha1.LabelHeritage: v1alpha1.Heritage}),
+			}
+			return cache.Options{ByObject: map[client.Object]cache.ByObject{
+				&sourcev1.HelmChart{}:      ours,
+				&sourcev1.HelmRepository{}: ours,
+			}}
+		},
+		Setup: func(ctx context.Context, e *service.Env) error { return o.setup(ctx, e) },
+	}
+}
+
+func (o *options) validate() error {
+	var errs []error
+	if o.museumURL == "" {
+		errs = append(errs, errors.New("--chartmuseum-url is missing: it is where staged charts go"))
+	}
+	for flag, raw := range map[string]string{"--chartmuseum-url": o.museumURL, "--staging-url": o.stagingURL} {
+		if raw == "" {
+			continue
+		}
+		switch u, err := url.Parse(raw); {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("%s is not a URL", flag))
+		case u.Scheme != "http" && u.Scheme != "https", u.Host == "":
+			errs = append(errs, fmt.Errorf("%s %q: want http://host:port or https://host", flag, u.Redacted()))
+		case u.User != nil:
+			errs = append(errs, fmt.Errorf("%s: a name and password in the URL would show in the cluster; leave them out", flag))
+		}
+	}
+	if o.workers < 1 {
+		errs = append(errs, fmt.Errorf("--workers %d: want at least 1", o.workers))
+	}
+	if o.cacheMiB < 1 {
+		errs = append(errs, fmt.Errorf("--chart-cache-size %d: want at least 1", o.cacheMiB))
+	}
+	if o.patience < time.Second {
+		errs = append(errs, fmt.Errorf("--ready-timeout %s: want at least 1s", o.patience))
+	}
+	return errors.Join(errs...)
+}
+
+func (o *options) setup(ctx context.Context, e *service.Env) error {
+	// Helm prints values into its warnings, and it prints to the standard logger, which
+	// would hand it on to ours.
+	log.SetOutput(io.Discard)
+
+	museum, err := newMuseum(o.museumURL)
+	if err != nil {
+		return err
+	}
+	staging := o.stagingURL
+	if staging == "" {
+		staging = o.museumURL
+	}
+	s := &stager{
+		client:    e.Manager.GetClient(),
+		registry:  registry.New(registry.Options{AllowPrivate: o.allowPrivate, CacheBytes: o.cacheMiB << 20, UserAgent: "orkestra-stager"}),
+		museum:    museum,
+		charts:    lru.New[*stage.Chart](o.cacheMiB << 20),
+		tagged:    lru.New[stage.Piece](o.cacheMiB << 20),
+		namespace: e.Namespace,
+		staging:   staging,
+		patience:  o.patience,
+		now:       time.Now,
+		log:       e.Log,
+	}
+	// Begin to watch now, rather than in the first rollout.
+	for _, kind := range []client.Object{&sourcev1.HelmChart{}, &sourcev1.HelmRepository{}} {
+		if _, err := e.Manager.GetCache().GetInformer(ctx, kind, cache.BlockUntilSynced(false)); err != nil {
+			return fmt.Errorf("watching %T: %w", kind, err)
+		}
+	}
+	return e.Consume(consumer, o.workers, s.handle)
+}
+
+// stager is what handling an event takes.
+type stager struct {
+	// client reads groups and Secrets live, and our HelmCharts and HelmRepositories
+	// from informers.
+	client   client.Client
+	registry registry.Registry
+	museum   museum
+	// charts that were opened, by digest, and pieces under a version of their own, by
+	// the digest of the piece.
+	charts *lru.Cache[*stage.Chart]
+	tagged *lru.Cache[stage.Piece]
+	// namespace of HelmCharts and HelmRepositories.
+	namespace string
+	// staging is the staging repository's URL as source-controller knows it.
+	staging  string
+	patience time.Duration
+	now      func() time.Time
+	log      *slog.Logger
+}
+
+func (s *stager) handle(ctx context.Context, f events.Fact) ([]events.Fact, error) {
+	switch f.Data.(type) {
+	case events.GroupDesired:
+		return s.desired(ctx, f)
+	case events.GroupDeleted:
+		return nil, s.deleted(ctx, f.Rollout)
+	default:
+		return nil, nil // not for us
+	}
+}

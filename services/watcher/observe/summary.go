@@ -1,0 +1,252 @@
+package observe
+
+import (
+	"fmt"
+	"time"
+
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/events"
+	"orkestra.dev/pkg/service/groupstatus"
+)
+
+// undoWindow is how long after a failure the workflow that undoes it may take to
+// be there, before the group counts as stalled.
+const undoWindow = 15 * time.Second
+
+// World is what is known of a group.
+type World struct {
+	Group *v1alpha1.ApplicationGroup
+	// Workflows that carry the group's name, nodes decompressed.
+	Workflows []*wfv1.Workflow
+	// Releases that carry the group's name.
+	Releases []*helmv2.HelmRelease
+	Now      time.Time
+}
+
+// Summarize is the watcher's part of the group's status. The duration says when to
+// look again though nothing changes; zero is never.
+//
+// What is once said of a rollout stays: that it succeeded, or failed, is not taken
+// back because its workflow was collected, or because another replica has seen
+// more of it than this one.
+func Summarize(w World) (groupstatus.Status, time.Duration) {
+	s := summary{World: w, rollout: groupstatus.RolloutOf(w.Group)}
+	for _, wf := range w.Workflows {
+		if r, err := RolloutOf(wf); err == nil && r.UID == s.rollout.UID {
+			s.runs = append(s.runs, run{wf: wf, rollout: r})
+		}
+	}
+	v := s.ready()
+	old := w.Group.Status
+	status := groupstatus.Status{
+		Applications:            applications(w.Group, w.Releases),
+		ObservedGeneration:      w.Group.Generation,
+		LastSucceededGeneration: old.LastSucceededGeneration,
+		LastHandledReconcileAt:  old.LastHandledReconcileAt,
+	}
+	if v.handled {
+		status.LastHandledReconcileAt = s.rollout.RequestedAt
+	}
+	if v.status == metav1.ConditionTrue {
+		status.LastSucceededGeneration = w.Group.Generation
+	}
+	status.Conditions = append(status.Conditions, s.condition(v1alpha1.ConditionReady, v.status, v.reason, v.message))
+	if v.working {
+		status.Conditions = append(status.Conditions, s.condition(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonProgressing, v.message))
+	}
+	if v.stalled {
+		status.Conditions = append(status.Conditions, s.condition(v1alpha1.ConditionStalled, metav1.ConditionTrue, v.reason, v.message))
+	}
+	status.Conditions = append(status.Conditions, s.workflows()...)
+	return status, v.again
+}
+
+// verdict on the group.
+type verdict struct {
+	status          metav1.ConditionStatus
+	reason, message string
+	// working: something is being done. stalled: nothing will be until a change.
+	working, stalled bool
+	// handled: this is the end of the rollout.
+	handled bool
+	again   time.Duration
+}
+
+type run struct {
+	wf      *wfv1.Workflow
+	rollout events.Rollout
+}
+
+type summary struct {
+	World
+	rollout events.Rollout
+	runs    []run
+}
+
+// ready decides, the first that applies.
+func (s summary) ready() verdict {
+	if s.Group.DeletionTimestamp != nil {
+		return s.terminating()
+	}
+	forward := s.newest(events.WorkflowForward, func(r run) bool { return r.rollout == s.rollout })
+	switch {
+	case forward != nil && forward.Status.Successful(), s.said(metav1.ConditionTrue, v1alpha1.ReasonSucceeded):
+		return verdict{status: metav1.ConditionTrue, reason: v1alpha1.ReasonSucceeded, message: s.succeeded(), handled: true}
+	case forward != nil && forward.Status.Fulfilled():
+		return s.failed(failureMessage(forward), forward.Status.FinishedAt.Time)
+	case s.said(metav1.ConditionFalse, v1alpha1.ReasonWorkflowFailed):
+		ready := apimeta.FindStatusCondition(s.Group.Status.Conditions, v1alpha1.ConditionReady)
+		return s.failed(ready.Message, ready.LastTransitionTime.Time)
+	case forward != nil:
+		return progressing(progress(forward))
+	}
+	if c := s.current(v1alpha1.ConditionAccepted, metav1.ConditionFalse); c != nil {
+		return verdict{status: metav1.ConditionFalse, reason: v1alpha1.ReasonInvalidSpec, message: c.Message, stalled: true, handled: true}
+	}
+	if c := s.current(v1alpha1.ConditionStaged, metav1.ConditionFalse); c != nil {
+		passing := c.Reason == v1alpha1.ReasonRepositoryUnreachable || c.Reason == v1alpha1.ReasonStagingUnavailable
+		return verdict{status: metav1.ConditionFalse, reason: v1alpha1.ReasonChartPullFailed, message: c.Message, working: passing, stalled: !passing, handled: !passing}
+	}
+	if c := s.current(v1alpha1.ConditionCompiled, metav1.ConditionFalse); c != nil {
+		return verdict{status: metav1.ConditionFalse, reason: v1alpha1.ReasonWorkflowTemplateGenerationFailed, message: c.Message, stalled: true, handled: true}
+	}
+	return progressing(s.stage())
+}
+
+// said reports whether the status holds the end of this very rollout already.
+func (s summary) said(status metav1.ConditionStatus, reason string) bool {
+	c := s.current(v1alpha1.ConditionReady, status)
+	return c != nil && c.Reason == reason && s.Group.Status.LastHandledReconcileAt == s.rollout.RequestedAt &&
+		(status != metav1.ConditionTrue || s.Group.Status.LastSucceededGeneration == s.rollout.Generation)
+}
+
+// stage is how far the rollout has come before it has a workflow.
+func (s summary) stage() string {
+	switch {
+	case s.current(v1alpha1.ConditionCompiled, metav1.ConditionTrue) != nil:
+		return "waiting for the workflow"
+	case s.current(v1alpha1.ConditionStaged, metav1.ConditionTrue) != nil:
+		return "making the workflow"
+	case s.current(v1alpha1.ConditionAccepted, metav1.ConditionTrue) != nil:
+		return "staging the charts"
+	default:
+		return "waiting for the spec to be accepted"
+	}
+}
+
+// failed: the rollout is over, and the group may still be on its way back.
+func (s summary) failed(message string, at time.Time) verdict {
+	v := verdict{status: metav1.ConditionFalse, reason: v1alpha1.ReasonWorkflowFailed, message: message, handled: true}
+	undo := s.newest("", func(r run) bool {
+		return r.rollout.Generation == s.rollout.Generation && typeOf(r.wf) != events.WorkflowForward
+	})
+	switch left := undoWindow - s.Now.Sub(at); {
+	case undo != nil:
+		v.working = !undo.Status.Fulfilled()
+	case left > 0:
+		v.working, v.again = true, left+10*time.Millisecond
+	}
+	v.stalled = !v.working
+	return v
+}
+
+func (s summary) terminating() verdict {
+	v := verdict{status: metav1.ConditionFalse, reason: v1alpha1.ReasonTerminating, message: "the releases of the group are going to be removed", working: true}
+	reverse := s.newest(events.WorkflowReverse, func(r run) bool { return r.rollout.Generation == s.rollout.Generation })
+	switch {
+	case reverse == nil:
+	case !reverse.Status.Fulfilled():
+		v.message = progress(reverse)
+	case reverse.Status.Successful():
+		v.message = "the releases of the group are removed"
+	default:
+		v.message, v.working, v.stalled = failureMessage(reverse), false, true
+	}
+	return v
+}
+
+func (s summary) succeeded() string {
+	return fmt.Sprintf("generation %d is rolled out", s.rollout.Generation)
+}
+
+func progressing(message string) verdict {
+	return verdict{status: metav1.ConditionUnknown, reason: v1alpha1.ReasonProgressing, message: message, working: true}
+}
+
+// progress of a workflow, for a user.
+func progress(wf *wfv1.Workflow) string {
+	if suspended(wf) {
+		return fmt.Sprintf("workflow %s is suspended", wf.Name)
+	}
+	if len(wf.Status.Nodes) == 0 {
+		return fmt.Sprintf("workflow %s is submitted", wf.Name)
+	}
+	var done, failed, active int
+	for _, n := range releaseNodes(wf) {
+		switch {
+		case n.Phase == wfv1.NodeSucceeded:
+			done++
+		case n.Phase.FailedOrError():
+			failed++
+		case !n.Fulfilled():
+			active++
+		}
+	}
+	message := fmt.Sprintf("workflow %s is running: %d done, %d active", wf.Name, done, active)
+	if failed > 0 {
+		message += fmt.Sprintf(", %d failed", failed)
+	}
+	return message
+}
+
+// failureMessage says which release failed and why.
+func failureMessage(wf *wfv1.Workflow) string {
+	f := failureOf(wf)
+	switch {
+	case f.reason == reasonTerminated:
+		return fmt.Sprintf("workflow %s was stopped", wf.Name)
+	case f.task != "":
+		return fmt.Sprintf("%s: %s", f.task, f.message)
+	case f.message != "":
+		return fmt.Sprintf("workflow %s failed: %s", wf.Name, f.message)
+	default:
+		return fmt.Sprintf("workflow %s failed", wf.Name)
+	}
+}
+
+func suspended(wf *wfv1.Workflow) bool {
+	return wf.Spec.Suspend != nil && *wf.Spec.Suspend && !wf.Status.Fulfilled()
+}
+
+// newest is the workflow of a type (of any where it is empty) that was made last.
+func (s summary) newest(kind events.WorkflowType, which func(run) bool) *wfv1.Workflow {
+	var newest *wfv1.Workflow
+	for _, r := range s.runs {
+		if kind != "" && typeOf(r.wf) != kind || !which(r) {
+			continue
+		}
+		if newest == nil || newest.CreationTimestamp.Before(&r.wf.CreationTimestamp) ||
+			newest.CreationTimestamp.Equal(&r.wf.CreationTimestamp) && newest.Name < r.wf.Name {
+			newest = r.wf
+		}
+	}
+	return newest
+}
+
+// current is a condition of the group that speaks of this generation.
+func (s summary) current(kind string, status metav1.ConditionStatus) *metav1.Condition {
+	c := apimeta.FindStatusCondition(s.Group.Status.Conditions, kind)
+	if c == nil || c.Status != status || c.ObservedGeneration != s.rollout.Generation {
+		return nil
+	}
+	return c
+}
+
+func (s summary) condition(kind string, status metav1.ConditionStatus, reason, message string) metav1.Condition {
+	return metav1.Condition{Type: kind, Status: status, Reason: reason, Message: message, ObservedGeneration: s.rollout.Generation}
+}

@@ -1,0 +1,73 @@
+package observe
+
+import (
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/service/groupstatus"
+)
+
+// ownConditions are those that nobody but the watcher writes.
+var ownConditions = []string{
+	v1alpha1.ConditionReady, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled,
+	v1alpha1.ConditionForwardWorkflowSucceeded, v1alpha1.ConditionReverseWorkflowSucceeded,
+	v1alpha1.ConditionRollbackWorkflowSucceeded,
+}
+
+// Told is how much of a status the group holds already.
+type Told int
+
+// How much is told.
+const (
+	// Nothing new: there is nothing to write.
+	NothingNew Told = iota
+	// Details: messages, counts and single releases have changed; there is no hurry.
+	Details
+	// News: the group, or a workflow of it, is in another state than it says.
+	News
+)
+
+// Compare says what of the status is new to the group.
+func Compare(group *v1alpha1.ApplicationGroup, s groupstatus.Status) Told {
+	told := NothingNew
+	for _, kind := range ownConditions {
+		have, want := apimeta.FindStatusCondition(group.Status.Conditions, kind), apimeta.FindStatusCondition(s.Conditions, kind)
+		switch {
+		case have == nil && want == nil:
+		case have == nil || want == nil:
+			return News
+		case have.Status != want.Status, have.Reason != want.Reason, have.ObservedGeneration != want.ObservedGeneration:
+			return News
+		case have.Message != want.Message:
+			told = Details
+		}
+	}
+	if s.ObservedGeneration != group.Status.ObservedGeneration ||
+		s.LastSucceededGeneration != group.Status.LastSucceededGeneration ||
+		s.LastHandledReconcileAt != group.Status.LastHandledReconcileAt {
+		return News
+	}
+	if !apiequality.Semantic.DeepEqual(releaseConditions(group.Status.Applications), releaseConditions(s.Applications)) {
+		return Details
+	}
+	return told
+}
+
+// releaseConditions are the watcher's part of the applications' status, by
+// application and subchart.
+func releaseConditions(applications []v1alpha1.ApplicationStatus) map[[2]string][]metav1.Condition {
+	out := map[[2]string][]metav1.Condition{}
+	for _, app := range applications {
+		if len(app.Conditions) > 0 {
+			out[[2]string{app.Name, ""}] = app.Conditions
+		}
+		for name, chart := range app.Subcharts {
+			if len(chart.Conditions) > 0 {
+				out[[2]string{app.Name, name}] = chart.Conditions
+			}
+		}
+	}
+	return out
+}
