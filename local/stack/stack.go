@@ -178,6 +178,11 @@ func (s *Stack) start(ctx context.Context, p plan) error {
 		if err != nil {
 			return err
 		}
+		if s.layout.foreign != "" {
+			if err := refuseControllers(gctx, client); err != nil {
+				return err
+			}
+		}
 		if err := s.bootstrap(gctx, client, crdFiles, p.webhookURL); err != nil {
 			return err
 		}

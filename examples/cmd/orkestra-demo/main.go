@@ -70,6 +70,9 @@ func run(ctx context.Context, o stack.Options, timeout time.Duration) error {
 	o.Root = root
 	o.Kubeconfig = os.Getenv("KUBECONFIG")
 
+	if o.Kubeconfig != "" {
+		fmt.Printf("Using the cluster of KUBECONFIG=%s; its CRDs and the namespace orkestra are made there, and stay.\n", o.Kubeconfig)
+	}
 	begin := time.Now()
 	s, err := stack.Up(ctx, o)
 	if err != nil {
