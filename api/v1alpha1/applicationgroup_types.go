@@ -48,6 +48,19 @@ type ApplicationGroupSpec struct {
 	// +kubebuilder:validation:MaxItems=1000
 	Applications []Application `json:"applications"`
 
+	// Remediation says what becomes of the group when a rollout of it fails.
+	//
+	// +optional
+	Remediation *Remediation `json:"remediation,omitempty"`
+
+	// RevisionHistoryLimit is how many revisions that were rolled out whole are kept,
+	// the newest of which a rollback goes to. The default is 5.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	RevisionHistoryLimit *int32 `json:"revisionHistoryLimit,omitempty"`
+
 	// Interval between reconciliations of a group that does not change.
 	//
 	// +optional
@@ -60,6 +73,28 @@ type ApplicationGroupSpec struct {
 
 // The API server reckons what a rule may cost at worst. It allows the one on
 // dependencies here, and neither in subcharts nor in a workflow: Validate has it.
+
+// Remediation of a failed rollout.
+type Remediation struct {
+	// Strategy after a failed rollout. Rollback, the default, takes the whole group
+	// back to its last good revision, and removes everything where there is none.
+	// Reverse removes everything. None leaves all as it is, for a look.
+	//
+	// +optional
+	Strategy RemediationStrategy `json:"strategy,omitempty"`
+}
+
+// RemediationStrategy is what becomes of a group whose rollout has failed.
+//
+// +kubebuilder:validation:Enum=Rollback;Reverse;None
+type RemediationStrategy string
+
+// The strategies.
+const (
+	RemediationRollback RemediationStrategy = "Rollback"
+	RemediationReverse  RemediationStrategy = "Reverse"
+	RemediationNone     RemediationStrategy = "None"
+)
 
 // Application is one chart of a group.
 //

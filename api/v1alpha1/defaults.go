@@ -10,6 +10,8 @@ import (
 const (
 	// DefaultVersion takes the newest version that is not a pre-release.
 	DefaultVersion = "*"
+	// DefaultRevisionHistoryLimit is how many good revisions of a group are kept.
+	DefaultRevisionHistoryLimit int32 = 5
 	// DefaultInterval is that of a release.
 	DefaultInterval = 5 * time.Minute
 	// DefaultTimeout is that of a release. It is not in the schema: a timeout that

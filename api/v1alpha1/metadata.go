@@ -29,6 +29,11 @@ const (
 	// of a group's charts.
 	LabelStorage = metadataPrefix + "storage"
 
+	// LabelRevision with the value RevisionGood is on a ControllerRevision that was
+	// rolled out whole.
+	LabelRevision = metadataPrefix + "revision"
+	RevisionGood  = "good"
+
 	// AnnotationParentChart is the name of the chart that a piece was split from,
 	// on a HelmRelease.
 	AnnotationParentChart = metadataPrefix + "parent-chart"

@@ -48,7 +48,7 @@ const (
 
 	// topologyVersion grows with every change of DefaultTopology, so that an old
 	// replica does not undo what a newer one has set up.
-	topologyVersion = 1
+	topologyVersion = 2
 	metaVersion     = "orkestra.dev/topology"
 )
 
@@ -115,7 +115,7 @@ func DefaultTopology() Topology {
 		}},
 		Consumers: []jetstream.ConsumerConfig{
 			consumer("stager", "Stages the charts of desired groups", "group"),
-			consumer("compiler", "Makes workflows of groups and staged charts", "group", "charts"),
+			consumer("compiler", "Makes workflows of groups and staged charts, and what undoes a failed one", "group", "charts", "rollout"),
 			consumer("executor", "Settles the release nodes of workflows", "workflow", "node", "release"),
 			consumer("intake", "Ends rollouts and deletions", "rollout", "release"),
 		},

@@ -12,6 +12,7 @@ import (
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"github.com/spf13/pflag"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -56,7 +57,7 @@ side.`,
 		Validate: o.validate,
 		Schemes:  []func(*runtime.Scheme) error{v1alpha1.AddToScheme, wfv1.AddToScheme, helmv2.AddToScheme},
 		// Everything is read live: each read is a fence, or is once per rollout.
-		Uncached: []client.Object{&v1alpha1.ApplicationGroup{}, &wfv1.Workflow{}, &helmv2.HelmRelease{}, &corev1.Secret{}},
+		Uncached: []client.Object{&v1alpha1.ApplicationGroup{}, &wfv1.Workflow{}, &helmv2.HelmRelease{}, &corev1.Secret{}, &appsv1.ControllerRevision{}},
 		Setup:    func(_ context.Context, e *service.Env) error { return o.setup(e) },
 	}
 }
@@ -93,13 +94,18 @@ type compiler struct {
 	log      *slog.Logger
 }
 
-// Handle compiles on charts.staged and on group.deleting.
+// Handle compiles on charts.staged, on group.deleting, and on rollout.failed what
+// undoes that.
 func (c *compiler) Handle(ctx context.Context, f events.Fact) ([]events.Fact, error) {
 	switch p := f.Data.(type) {
 	case events.ChartsStaged:
 		return c.forward(ctx, f.Rollout, p.Applications)
 	case events.GroupDeleting:
 		return c.reverse(ctx, f.Rollout)
+	case events.RolloutSucceeded:
+		return nil, c.succeeded(ctx, f.Rollout, p)
+	case events.RolloutFailed:
+		return c.failed(ctx, f.Rollout, p)
 	default:
 		return nil, nil
 	}

@@ -23,7 +23,8 @@ func (c *compiler) forward(ctx context.Context, rollout events.Rollout, staged [
 	if err != nil {
 		return nil, err
 	}
-	p, err := compile.Forward(compile.Input{Group: group, Staged: staged, Rollout: rollout, Options: c.options})
+	in := compile.Input{Group: group, Staged: staged, Rollout: rollout, Options: c.options}
+	p, err := compile.Forward(in)
 	if err != nil {
 		return c.reject(ctx, group, events.WorkflowForward, err)
 	}
@@ -31,24 +32,41 @@ func (c *compiler) forward(ctx context.Context, rollout events.Rollout, staged [
 	if err != nil {
 		return nil, err
 	}
-	if wf == nil {
+	nodes := 0
+	if wf != nil {
+		if nodes, err = c.adopt(ctx, wf); err != nil {
+			return nil, err
+		}
+	} else {
 		if err := c.quiet(ctx, rollout); err != nil {
 			return nil, err
 		}
-		// Waiting for the older workflow took its time: look again.
-		if group, err = c.current(ctx, rollout, false); err != nil {
+		// Waiting for the older workflow took its time, and only now does nobody make
+		// or remove releases of the group: look again.
+		if in.Group, err = c.current(ctx, rollout, false); err != nil {
 			return nil, err
 		}
-	}
-	if wf, err = c.submit(ctx, p, wf); err != nil {
-		return c.reject(ctx, group, events.WorkflowForward, err)
+		group = in.Group
+		if in.Inventory, err = c.inventory(ctx, rollout); err != nil {
+			return nil, err
+		}
+		if p, err = compile.Forward(in); err != nil {
+			return c.reject(ctx, group, events.WorkflowForward, err)
+		}
+		if err := c.remember(ctx, compile.Revision{Rollout: rollout, Spec: group.Spec, Staged: staged}); err != nil {
+			return c.reject(ctx, group, events.WorkflowForward, err)
+		}
+		if wf, err = c.submit(ctx, p, nil); err != nil {
+			return c.reject(ctx, group, events.WorkflowForward, err)
+		}
+		nodes = len(p.Nodes)
 	}
 	err = c.say(ctx, group, metav1.ConditionTrue, v1alpha1.ReasonCompiled,
-		fmt.Sprintf("workflow %s has %d releases", wf.Name, len(p.Nodes)))
+		fmt.Sprintf("workflow %s has %d releases", wf.Name, nodes))
 	if err != nil {
 		return nil, err
 	}
-	return submitted(rollout, wf, len(p.Nodes)), nil
+	return submitted(rollout, wf, nodes), nil
 }
 
 // current reads the group of a rollout, and finds the rollout superseded where the

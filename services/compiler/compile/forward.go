@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"orkestra.dev/api/v1alpha1"
@@ -18,15 +19,31 @@ type Input struct {
 	Group *v1alpha1.ApplicationGroup
 	// Staged charts of all its applications.
 	Staged []events.StagedApplication
+	// Inventory is every HelmRelease of the group that exists. Those that the spec does
+	// not call for any more are deleted, in the reverse of their order, when all that
+	// it does call for is ready.
+	Inventory []helmv2.HelmRelease
 	// Rollout that the workflow is for.
 	Rollout events.Rollout
 	// Options of the installation.
 	Options Options
 }
 
-// Forward makes the workflow that installs or upgrades a group, and its plan. Where
+// Forward makes the workflow that brings a group to its spec, and its plan. Where
 // the group cannot be rolled out the error is an *Error.
-func Forward(in Input) (*Plan, error) {
+func Forward(in Input) (*Plan, error) { return install(in, events.WorkflowForward) }
+
+// Rollback makes the workflow that takes a group back to a revision, after a rollout of
+// it has failed: the releases of the revision as they were, in its order, and then those
+// away that the failed rollout has added. In that of in, group and staged charts are
+// the revision's.
+func Rollback(in Input, to Revision) (*Plan, error) {
+	in.Group = in.Group.DeepCopy()
+	in.Group.Spec, in.Staged = to.Spec, to.Staged
+	return install(in, events.WorkflowRollback)
+}
+
+func install(in Input, kind events.WorkflowType) (*Plan, error) {
 	if in.Staged == nil {
 		in.Staged = []events.StagedApplication{}
 	}
@@ -37,7 +54,7 @@ func Forward(in Input) (*Plan, error) {
 	if faults := unsupported(in.Group); len(faults) > 0 {
 		return nil, invalid(faults...)
 	}
-	c, err := newCompiler(in.Rollout, in.Options, events.WorkflowForward, 0, plan.Install)
+	c, err := newCompiler(in.Rollout, in.Options, kind, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +63,7 @@ func Forward(in Input) (*Plan, error) {
 		return nil, err
 	}
 	objects := releases{}
+	called := map[types.NamespacedName]bool{}
 	for _, app := range in.Group.Spec.Applications {
 		objects[app.Name] = map[string]*helmv2.HelmRelease{}
 		staged := charts[app.Name]
@@ -56,10 +74,21 @@ func Forward(in Input) (*Plan, error) {
 		}
 		for _, r := range graph.Applications[i].Releases {
 			piece := staged.Pieces[slices.IndexFunc(staged.Pieces, func(p events.StagedPiece) bool { return p.Subchart == r.Subchart })]
-			objects[app.Name][r.Task] = c.helmRelease(app, set(before), staged, piece, r)
+			hr := c.helmRelease(app, set(before), staged, piece, r)
+			objects[app.Name][r.Task] = hr
+			called[types.NamespacedName{Namespace: hr.Namespace, Name: hr.Name}] = true
 		}
 	}
-	return c.assemble(graph, objects)
+	phases := []phase{{action: plan.Install, graph: graph, objects: objects}}
+	left := slices.DeleteFunc(slices.Clone(in.Inventory), func(hr helmv2.HelmRelease) bool {
+		return called[types.NamespacedName{Namespace: hr.Namespace, Name: hr.Name}]
+	})
+	if len(left) > 0 {
+		away := c.removal(in.Group, left)
+		away.prefix = "remove-"
+		phases = append(phases, away)
+	}
+	return c.assemble(phases...)
 }
 
 // unsupported are the executors that cannot be run yet.

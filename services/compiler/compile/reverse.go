@@ -40,14 +40,19 @@ func Reverse(in ReverseInput) (*Plan, error) {
 	if len(in.Inventory) == 0 {
 		return nil, nil
 	}
-	c, err := newCompiler(in.Rollout, in.Options, events.WorkflowReverse, in.Attempt, plan.Delete)
+	c, err := newCompiler(in.Rollout, in.Options, events.WorkflowReverse, in.Attempt)
 	if err != nil {
 		return nil, err
 	}
-	apps := inventory(in.Group, in.Inventory)
-	forward := &GroupGraph{Group: in.Group.Name, Type: events.WorkflowForward, Applications: []ApplicationGraph{}}
+	return c.assemble(c.removal(in.Group, in.Inventory))
+}
+
+// removal is the phase that deletes releases, in the reverse of the order in which they
+// were installed.
+func (c *compiler) removal(group *v1alpha1.ApplicationGroup, live []helmv2.HelmRelease) phase {
+	forward := &GroupGraph{Group: group.Name, Type: events.WorkflowForward, Applications: []ApplicationGraph{}}
 	objects := releases{}
-	for _, app := range apps {
+	for _, app := range inventory(group, live) {
 		objects[app.name] = map[string]*helmv2.HelmRelease{}
 		g := ApplicationGraph{Name: app.name, Dependencies: app.dependencies, Releases: []ReleaseGraph{}}
 		for _, r := range app.releases {
@@ -64,7 +69,7 @@ func Reverse(in ReverseInput) (*Plan, error) {
 		}
 		forward.Applications = append(forward.Applications, g)
 	}
-	return c.assemble(forward.Reverse(), objects)
+	return phase{action: plan.Delete, graph: forward.Reverse(), objects: objects}
 }
 
 // installedApplication is an application of which a release exists.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -98,12 +99,11 @@ type compiler struct {
 	options  Options
 	kind     events.WorkflowType
 	workflow string
-	action   plan.Action
 	// identity is the rollout as JSON.
 	identity string
 }
 
-func newCompiler(rollout events.Rollout, options Options, kind events.WorkflowType, attempt int, action plan.Action) (*compiler, error) {
+func newCompiler(rollout events.Rollout, options Options, kind events.WorkflowType, attempt int) (*compiler, error) {
 	identity, err := json.Marshal(rollout)
 	if err != nil {
 		return nil, fmt.Errorf("encoding rollout %s: %w", rollout.ID(), err)
@@ -113,7 +113,6 @@ func newCompiler(rollout events.Rollout, options Options, kind events.WorkflowTy
 		options:  options.withDefaults(),
 		kind:     kind,
 		workflow: WorkflowName(rollout, kind, attempt),
-		action:   action,
 		identity: string(identity),
 	}, nil
 }
@@ -121,36 +120,65 @@ func newCompiler(rollout events.Rollout, options Options, kind events.WorkflowTy
 // releases is the HelmRelease of each task, by application and task.
 type releases map[string]map[string]*helmv2.HelmRelease
 
-// assemble makes the plan of a graph whose applications and tasks are unique.
-func (c *compiler) assemble(graph *GroupGraph, objects releases) (*Plan, error) {
-	b := &builder{templates: newNames(), failFast: graph.Type != events.WorkflowReverse}
-	b.leaf = b.templates.name("release-"+string(c.action), "release-"+string(c.action))
+// phase is a graph that is walked whole before the next phase begins: what is to be
+// there comes up before what is not goes away.
+type phase struct {
+	action plan.Action
+	graph  *GroupGraph
+	// objects of the graph's tasks.
+	objects releases
+	// prefix of the tasks of the entry DAG, so that those of two phases stay apart.
+	prefix string
+}
+
+// assemble makes the plan of phases, in each of which applications and tasks are unique.
+func (c *compiler) assemble(phases ...phase) (*Plan, error) {
+	b := &builder{templates: newNames(), leaves: map[plan.Action]string{}}
+	for _, p := range phases {
+		leaf := "release-" + string(p.action)
+		b.leaves[p.action] = b.templates.name(leaf, leaf)
+	}
 	b.templates.name(entrypoint, entrypoint)
-	out := &Plan{Graph: graph}
+	out := &Plan{Graph: phases[0].graph}
 
 	entries := newNames()
-	for _, name := range plainFirst(graph.Applications, func(a ApplicationGraph) string { return v1alpha1.DNSName(a.Name) }) {
-		entries.name(name, name)
-	}
 	var entry []wfv1.DAGTask
-	for _, app := range graph.Applications {
-		dns := v1alpha1.DNSName(app.Name)
-		template := b.templates.name("application/"+dns, dns)
-		before := make([]string, len(app.Dependencies))
-		for i, d := range app.Dependencies {
-			before[i] = entries.of(v1alpha1.DNSName(d))
+	var last []string // the tasks that end the phase before
+	for _, p := range phases {
+		named := func(application string) string { return p.prefix + v1alpha1.DNSName(application) }
+		for _, name := range plainFirst(p.graph.Applications, func(a ApplicationGraph) string { return named(a.Name) }) {
+			entries.name(name, name)
 		}
-		entry = append(entry, task(entries.of(dns), template, before))
-		dag, nodes := b.application(entries.of(dns), app)
-		b.add(template, dag)
-		for _, n := range nodes {
-			release := objects[app.Name][n.release]
-			if release == nil {
-				return nil, fmt.Errorf("assembling workflow %s: no release for task %s of application %s", c.workflow, n.release, app.Name)
+		b.failFast = p.action != plan.Delete
+		ends := map[string]bool{}
+		for _, app := range p.graph.Applications {
+			ends[entries.of(named(app.Name))] = true
+		}
+		for _, app := range p.graph.Applications {
+			before := slices.Clone(last)
+			if len(app.Dependencies) > 0 {
+				before = make([]string, len(app.Dependencies))
 			}
-			out.Nodes = append(out.Nodes, plan.Node{Task: n.path, Action: c.action, Release: release.DeepCopy()})
+			for i, d := range app.Dependencies {
+				before[i] = entries.of(named(d))
+				delete(ends, before[i])
+			}
+			name := entries.of(named(app.Name))
+			template := b.templates.name("application/"+named(app.Name), named(app.Name))
+			entry = append(entry, task(name, template, before))
+			dag, nodes := b.application(name, b.leaves[p.action], app)
+			b.add(template, dag)
+			for _, n := range nodes {
+				release := p.objects[app.Name][n.release]
+				if release == nil {
+					return nil, fmt.Errorf("assembling workflow %s: no release for task %s of application %s", c.workflow, n.release, app.Name)
+				}
+				out.Nodes = append(out.Nodes, plan.Node{Task: n.path, Action: p.action, Release: release.DeepCopy()})
+			}
 		}
+		last = slices.Sorted(maps.Keys(ends))
 	}
+	b.failFast = phases[0].action != plan.Delete
 	b.add(entrypoint, entry)
 	slices.SortFunc(out.Nodes, func(a, b plan.Node) int { return strings.Compare(a.Task, b.Task) })
 
@@ -202,7 +230,7 @@ func OwnerReference(rollout events.Rollout) metav1.OwnerReference {
 // builder collects the templates of a workflow.
 type builder struct {
 	templates *names
-	leaf      string
+	leaves    map[plan.Action]string
 	failFast  bool
 	dags      []wfv1.Template
 }
@@ -212,7 +240,7 @@ type builder struct {
 type node struct{ path, release string }
 
 // application is the DAG of an application's releases, and its leaves.
-func (b *builder) application(entry string, app ApplicationGraph) ([]wfv1.DAGTask, []node) {
+func (b *builder) application(entry, leaf string, app ApplicationGraph) ([]wfv1.DAGTask, []node) {
 	tasks := newNames()
 	for _, name := range plainFirst(app.Releases, func(r ReleaseGraph) string { return r.Task }) {
 		tasks.name(name, name)
@@ -227,13 +255,13 @@ func (b *builder) application(entry string, app ApplicationGraph) ([]wfv1.DAGTas
 		name := tasks.of(r.Task)
 		path := entry + "." + name
 		if len(r.Executors) < 2 {
-			dag = append(dag, task(name, b.leaf, before))
+			dag = append(dag, task(name, leaf, before))
 			leaves = append(leaves, node{path: path, release: r.Task})
 			continue
 		}
 		template := b.templates.name("task/"+path, r.Task)
 		dag = append(dag, task(name, template, before))
-		steps, names := b.executors(r.Executors)
+		steps, names := b.executors(leaf, r.Executors)
 		b.add(template, steps)
 		for _, n := range names {
 			leaves = append(leaves, node{path: path + "." + n, release: r.Task})
@@ -243,7 +271,7 @@ func (b *builder) application(entry string, app ApplicationGraph) ([]wfv1.DAGTas
 }
 
 // executors is the DAG of a release's executors, and their names in it.
-func (b *builder) executors(executors []ExecutorGraph) ([]wfv1.DAGTask, []string) {
+func (b *builder) executors(leaf string, executors []ExecutorGraph) ([]wfv1.DAGTask, []string) {
 	steps := newNames()
 	for _, name := range plainFirst(executors, func(e ExecutorGraph) string { return v1alpha1.DNSName(e.Name) }) {
 		steps.name(name, name)
@@ -256,7 +284,7 @@ func (b *builder) executors(executors []ExecutorGraph) ([]wfv1.DAGTask, []string
 			before[i] = steps.of(v1alpha1.DNSName(d))
 		}
 		name := steps.of(v1alpha1.DNSName(e.Name))
-		dag = append(dag, task(name, b.leaf, before))
+		dag = append(dag, task(name, leaf, before))
 		out = append(out, name)
 	}
 	return dag, out
@@ -272,7 +300,7 @@ func (b *builder) add(name string, tasks []wfv1.DAGTask) {
 	b.dags = append(b.dags, wfv1.Template{Name: name, DAG: dag})
 }
 
-// finish is the templates: the entry first, the leaf last, the others by name.
+// finish is the templates: the entry first, the leaves last, the others by name.
 func (b *builder) finish() []wfv1.Template {
 	rank := func(t wfv1.Template) int {
 		if t.Name == entrypoint {
@@ -286,7 +314,10 @@ func (b *builder) finish() []wfv1.Template {
 		}
 		return strings.Compare(x.Name, y.Name)
 	})
-	return append(b.dags, wfv1.Template{Name: b.leaf, Suspend: &wfv1.SuspendTemplate{}})
+	for _, leaf := range slices.Sorted(maps.Values(b.leaves)) {
+		b.dags = append(b.dags, wfv1.Template{Name: leaf, Suspend: &wfv1.SuspendTemplate{}})
+	}
+	return b.dags
 }
 
 func task(name, template string, dependencies []string) wfv1.DAGTask {
