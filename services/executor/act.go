@@ -42,10 +42,12 @@ type begun struct {
 	key  execute.Key
 	// have is the release as it is now; nil where it is gone.
 	have *helmv2.HelmRelease
-	err  error
+	// overtaken: it is not what it was decided on any more, and nothing was written.
+	overtaken bool
+	err       error
 }
 
-// apply writes a release. Where it was overtaken the result is what is there.
+// apply writes a release.
 func (w *writer) apply(ctx context.Context, s *seen, a execute.Apply) begun {
 	b := begun{task: a.Node.Task, key: execute.KeyOf(a.Release)}
 	for _, ns := range a.Namespaces {
@@ -64,7 +66,7 @@ func (w *writer) apply(ctx context.Context, s *seen, a execute.Apply) begun {
 	case b.err == nil:
 		w.did(s, "apply", a.Node, slog.String("release", b.key.String()), slog.Bool("created", created))
 	case apierrors.IsAlreadyExists(b.err), apierrors.IsConflict(b.err), apierrors.IsNotFound(b.err) && !created:
-		b.have, b.err = w.reader.release(ctx, b.key)
+		b.overtaken, b.err = true, nil
 	default:
 		b.err = classify(fmt.Errorf("writing HelmRelease %s: %w", b.key, b.err))
 	}
@@ -90,7 +92,7 @@ func (w *writer) remove(ctx context.Context, s *seen, d execute.Delete) begun {
 			b.have = nil
 		}
 	case apierrors.IsConflict(b.err), apierrors.IsNotFound(b.err):
-		b.have, b.err = w.reader.release(ctx, b.key)
+		b.overtaken, b.err = true, nil
 	default:
 		b.err = classify(fmt.Errorf("deleting HelmRelease %s: %w", b.key, b.err))
 	}

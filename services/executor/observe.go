@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"time"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
@@ -11,6 +12,7 @@ import (
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
@@ -29,11 +31,13 @@ const (
 type seen struct {
 	execute.State
 	stored *wfv1.Workflow
+	// groupRead: Group is what there is, and not only not read.
+	groupRead bool
 }
 
-// reader sees what is there. The workflow, its group and the releases that
-// something is told of are read live, all at once; the other releases come from
-// the informer, since whatever is done to one is fenced by its resourceVersion.
+// reader sees what is there. The workflow and its group are read live. Releases
+// come from the informer where that is not behind the news: whatever is done to
+// one is fenced by its resourceVersion.
 type reader struct {
 	cached    client.Reader
 	live      client.Reader
@@ -49,8 +53,10 @@ func (r *reader) observe(ctx context.Context, w wake) (*seen, error) {
 	var fresh map[execute.Key]*helmv2.HelmRelease
 	reads, readCtx := errgroup.WithContext(ctx)
 	reads.Go(func() (err error) { s.stored, err = r.workflow(readCtx, w.workflow); return err })
-	reads.Go(func() (err error) { s.Group, err = r.group(readCtx, w.group); return err })
-	reads.Go(func() (err error) { fresh, err = r.releases(readCtx, w.changed); return err })
+	reads.Go(func() (err error) { fresh, err = r.releases(readCtx, w.news); return err })
+	if w.group != "" {
+		reads.Go(func() error { return r.readGroup(readCtx, s, w.group) })
+	}
 	if err := reads.Wait(); err != nil {
 		return nil, err
 	}
@@ -65,10 +71,7 @@ func (r *reader) observe(ctx context.Context, w wake) (*seen, error) {
 		return nil, events.Terminal(reasonForeignWorkflow, fmt.Errorf("reading the rollout of workflow %s: %w", w.workflow, err))
 	}
 	if s.Rollout.Group != w.group {
-		var err error
-		if s.Group, err = r.group(ctx, s.Rollout.Group); err != nil {
-			return nil, err
-		}
+		s.Group, s.groupRead = nil, false
 	}
 	var err error
 	if s.Plan, err = r.plans.of(ctx, s.Workflow); err != nil {
@@ -108,20 +111,20 @@ func (r *reader) workflow(ctx context.Context, name string) (*wfv1.Workflow, err
 	return wf, nil
 }
 
-// group is nil where there is none of that name.
-func (r *reader) group(ctx context.Context, name string) (*v1alpha1.ApplicationGroup, error) {
-	if name == "" {
-		return nil, nil
+// readGroup reads what fences the beginning of releases: of a large group the
+// rest is large too.
+func (r *reader) readGroup(ctx context.Context, s *seen, name string) error {
+	g := &metav1.PartialObjectMetadata{}
+	g.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind))
+	switch err := r.live.Get(ctx, client.ObjectKey{Name: name}, g); {
+	case err == nil:
+		s.Group, s.groupRead = &g.ObjectMeta, true
+	case apierrors.IsNotFound(err):
+		s.Group, s.groupRead = nil, true
+	default:
+		return fmt.Errorf("reading group %s: %w", name, err)
 	}
-	g := &v1alpha1.ApplicationGroup{}
-	err := r.live.Get(ctx, client.ObjectKey{Name: name}, g)
-	if apierrors.IsNotFound(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading group %s: %w", name, err)
-	}
-	return g, nil
+	return nil
 }
 
 // release is nil where there is none of that name.
@@ -137,19 +140,33 @@ func (r *reader) release(ctx context.Context, key execute.Key) (*helmv2.HelmRele
 	return hr, nil
 }
 
-func (r *reader) releases(ctx context.Context, keys []execute.Key) (map[execute.Key]*helmv2.HelmRelease, error) {
-	found := make([]*helmv2.HelmRelease, len(keys))
+// releases reads those of which the informer has not heard what is told.
+func (r *reader) releases(ctx context.Context, told []news) (map[execute.Key]*helmv2.HelmRelease, error) {
+	var mu sync.Mutex
+	out := make(map[execute.Key]*helmv2.HelmRelease, len(told))
 	reads, ctx := errgroup.WithContext(ctx)
-	reads.SetLimit(parallelWrites)
-	for i, key := range keys {
-		reads.Go(func() (err error) { found[i], err = r.release(ctx, key); return err })
+	reads.SetLimit(parallelCalls)
+	for _, n := range told {
+		cached := &helmv2.HelmRelease{}
+		switch err := r.cached.Get(ctx, n.key, cached); {
+		case apierrors.IsNotFound(err):
+			cached = nil
+		case err != nil:
+			return nil, fmt.Errorf("reading HelmRelease %s: %w", n.key, err)
+		}
+		if n.old(cached) {
+			continue
+		}
+		reads.Go(func() error {
+			hr, err := r.release(ctx, n.key)
+			mu.Lock()
+			defer mu.Unlock()
+			out[n.key] = hr
+			return err
+		})
 	}
 	if err := reads.Wait(); err != nil {
 		return nil, err
-	}
-	out := make(map[execute.Key]*helmv2.HelmRelease, len(keys))
-	for i, key := range keys {
-		out[key] = found[i]
 	}
 	return out, nil
 }

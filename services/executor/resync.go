@@ -2,7 +2,6 @@ package executor
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -18,7 +17,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
-	"orkestra.dev/pkg/events"
 )
 
 // parallelLooks of one resync.
@@ -67,13 +65,8 @@ func (r *resync) once(ctx context.Context) error {
 	for _, wf := range list.Items {
 		uids[wf.UID] = true
 		looks.Go(func() error {
-			w := wake{workflow: wf.Name}
-			var rollout events.Rollout
-			if json.Unmarshal([]byte(wf.Annotations[v1alpha1.AnnotationRollout]), &rollout) == nil {
-				w.group = rollout.Group
-			}
-			if err := ignoreEnded(r.wakes.do(ctx, w)); err != nil {
-				r.log.Warn("looking at a running workflow", "workflow", wf.Name, "group", w.group, "error", err)
+			if err := ignoreEnded(r.wakes.do(ctx, wake{workflow: wf.Name})); err != nil {
+				r.log.Warn("looking at a running workflow", "group", wf.Labels[v1alpha1.LabelOwner], "workflow", wf.Name, "error", err)
 			}
 			return nil
 		})

@@ -7,7 +7,11 @@ import (
 	"sync"
 	"time"
 
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	"k8s.io/apimachinery/pkg/types"
+
 	"orkestra.dev/pkg/events"
+	"orkestra.dev/pkg/plan/outcome"
 	"orkestra.dev/services/executor/execute"
 )
 
@@ -17,35 +21,62 @@ const lookTimeout = time.Minute
 // wake asks for a look at a workflow. Whatever the fact says is read again.
 type wake struct {
 	workflow string
-	// group of the workflow, where it is known: it saves a round trip.
+	// group of the workflow, where releases are likely to be begun: that it is read
+	// beside the workflow saves a round trip.
 	group string
-	// changed are the releases of which something is told, so that what the
-	// informer holds of them may be older than that.
-	changed []execute.Key
+	// news of releases.
+	news []news
+}
+
+// news is what was told of a release. The informer may be behind it.
+type news struct {
+	key        execute.Key
+	uid        types.UID
+	generation int64
+	// deleted: the release is gone. timed: its time is up, so that it matters most
+	// what it is just now.
+	deleted, timed bool
+}
+
+// old reports whether what the informer holds is as new as the news. It mostly
+// is, and a read is saved.
+func (n news) old(cached *helmv2.HelmRelease) bool {
+	if n.deleted {
+		return cached == nil || cached.UID != n.uid
+	}
+	return !n.timed && cached != nil && cached.UID == n.uid && cached.Generation >= n.generation &&
+		outcome.Of(cached).Phase != outcome.Progressing
 }
 
 // wakeOf is the look that a fact asks for; ok is false where it asks for none.
 func wakeOf(f events.Fact) (w wake, ok bool) {
-	w.group = f.Rollout.Group
-	released := func(r events.ReleaseRef) (wake, bool) {
-		w.workflow = r.Workflow
-		w.changed = []execute.Key{{Namespace: r.Namespace, Name: r.Name}}
-		return w, r.Workflow != ""
+	of := func(r events.ReleaseRef, deleted, timed bool) (wake, bool) {
+		return wake{workflow: r.Workflow, news: []news{{
+			key: execute.Key{Namespace: r.Namespace, Name: r.Name}, uid: types.UID(r.ReleaseUID),
+			generation: r.ReleaseGeneration, deleted: deleted, timed: timed,
+		}}}, r.Workflow != ""
 	}
 	switch data := f.Data.(type) {
 	case events.NodeStarted:
-		w.workflow = data.Workflow
-		return w, data.Workflow != ""
+		return wake{workflow: data.Workflow, group: f.Rollout.Group}, data.Workflow != ""
 	case events.ReleaseReady:
-		return released(data.ReleaseRef)
+		return of(data.ReleaseRef, false, false)
 	case events.ReleaseFailed:
-		return released(data.ReleaseRef)
+		return of(data.ReleaseRef, false, false)
 	case events.ReleaseExpired:
-		return released(data.ReleaseRef)
+		return of(data.ReleaseRef, false, true)
 	case events.ReleaseDeleted:
-		return released(data.ReleaseRef)
+		return of(data.ReleaseRef, true, false)
 	default:
 		return wake{}, false
+	}
+}
+
+// join makes one look of two.
+func (w *wake) join(other wake) {
+	w.news = append(w.news, other.news...)
+	if w.group == "" {
+		w.group = other.group
 	}
 }
 
@@ -83,7 +114,7 @@ func (ws *wakes) do(ctx context.Context, w wake) error {
 		next = &shared{wake: w, done: make(chan struct{})}
 		ws.busy[w.workflow] = next
 	} else {
-		next.wake.changed = append(next.wake.changed, w.changed...)
+		next.wake.join(w)
 	}
 	ws.mu.Unlock()
 

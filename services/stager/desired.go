@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,8 +23,34 @@ import (
 
 // outcome of one application.
 type outcome struct {
-	app *stage.Application // nil where err is not
+	app *stage.Application // nil where it could not be prepared
 	err error              // a refusal, or what stops us
+}
+
+// outcomes of a group.
+type outcomes struct {
+	apps []outcome
+	err  error // what is not about one application: the staging repository, source-controller
+}
+
+// failed tells whether the group cannot be staged.
+func (o *outcomes) failed() bool {
+	return o.err != nil || slices.ContainsFunc(o.apps, func(a outcome) bool { return a.err != nil })
+}
+
+// stop is the first error that is not about charts: the API server is away, or we
+// are told to stop. There is nothing to say then; the event comes back.
+func (o *outcomes) stop() error {
+	errs := []error{o.err}
+	for _, a := range o.apps {
+		errs = append(errs, a.err)
+	}
+	for _, err := range errs {
+		if err != nil && refusal.Reason(err) == "" {
+			return err
+		}
+	}
+	return nil
 }
 
 // desired stages a group: prepare all of it, place the pieces, have them fetched.
@@ -40,34 +67,33 @@ func (s *stager) desired(ctx context.Context, f events.Fact) ([]events.Fact, err
 		}
 	}
 
-	outcomes := s.prepare(ctx, group)
+	o := &outcomes{apps: s.prepare(ctx, group)}
 	pushed := 0
-	if !failed(outcomes) {
-		pushed = s.place(ctx, group.Name, outcomes)
+	if !o.failed() {
+		pushed = s.place(ctx, group.Name, o)
 	}
-	if !failed(outcomes) {
-		// Whatever is wrong with one of its HelmCharts, the group waits for all.
-		outcomes[0].err = s.provide(ctx, group, outcomes, pushed > 0)
+	if !o.failed() {
+		o.err = s.provide(ctx, group, o.apps, pushed > 0)
 	}
-	if err := firstStop(outcomes); err != nil {
+	if err := o.stop(); err != nil {
 		return nil, err
 	}
 	// That may have taken a while: do not speak for a group that has moved on.
 	if group, err = s.current(ctx, f.Rollout); err != nil {
 		return nil, err
 	}
-	if failed(outcomes) {
-		return s.refuse(ctx, f, group, outcomes)
+	if o.failed() {
+		return s.refuse(ctx, f, group, o)
 	}
 
-	apps := make([]stage.Application, len(outcomes))
+	apps := make([]stage.Application, len(o.apps))
 	pieces := 0
-	for i, o := range outcomes {
-		apps[i] = *o.app
-		pieces += len(o.app.Pieces)
+	for i, a := range o.apps {
+		apps[i] = *a.app
+		pieces += len(a.app.Pieces)
 	}
 	message := fmt.Sprintf("%d charts of %d applications can be installed", pieces, len(apps))
-	if err := s.say(ctx, group, metav1.ConditionTrue, v1alpha1.ReasonStaged, message, outcomes); err != nil {
+	if err := s.say(ctx, group, metav1.ConditionTrue, v1alpha1.ReasonStaged, message, o.apps); err != nil {
 		return nil, err
 	}
 	s.log.InfoContext(ctx, "staged", "group", group.Name, "generation", group.Generation,
@@ -96,66 +122,48 @@ func (s *stager) current(ctx context.Context, r events.Rollout) (*v1alpha1.Appli
 
 // prepare fetches and splits the charts of all applications.
 func (s *stager) prepare(ctx context.Context, group *v1alpha1.ApplicationGroup) []outcome {
-	outcomes := make([]outcome, len(group.Spec.Applications))
+	apps := make([]outcome, len(group.Spec.Applications))
 	slots := make(chan struct{}, parallel)
 	var wg sync.WaitGroup
 	for i := range group.Spec.Applications {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			o := &outcomes[i]
+			o := &apps[i]
 			o.app, o.err = s.prepareOne(ctx, &group.Spec.Applications[i])
 		})
 	}
 	wg.Wait()
-	return outcomes
-}
-
-// failed tells whether an application cannot be staged.
-func failed(outcomes []outcome) bool {
-	for _, o := range outcomes {
-		if o.err != nil {
-			return true
-		}
-	}
-	return false
-}
-
-// firstStop is the first error that is not about a chart: the API server is away,
-// or we are told to stop. There is nothing to say then; the event comes back.
-func firstStop(outcomes []outcome) error {
-	for _, o := range outcomes {
-		if o.err != nil && refusal.Reason(o.err) == "" {
-			return o.err
-		}
-	}
-	return nil
+	return apps
 }
 
 // refuse says what cannot be staged. Where the same spec may be staged later the
 // event comes back; else the rollout ends here, until somebody changes something.
-func (s *stager) refuse(ctx context.Context, f events.Fact, group *v1alpha1.ApplicationGroup, outcomes []outcome) ([]events.Fact, error) {
+func (s *stager) refuse(ctx context.Context, f events.Fact, group *v1alpha1.ApplicationGroup, o *outcomes) ([]events.Fact, error) {
 	var messages []string
-	worst := -1
-	for i, o := range outcomes {
-		if o.err == nil {
+	err, worst := o.err, -1
+	if err != nil {
+		messages = append(messages, err.Error())
+	}
+	for i, a := range o.apps {
+		if a.err == nil {
 			continue
 		}
-		messages = append(messages, explain(&group.Spec.Applications[i], o.err))
+		messages = append(messages, explain(&group.Spec.Applications[i], a.err))
 		// What does not heal decides: waiting for the rest would not help.
-		if worst < 0 || refusal.Heals(refusal.Reason(outcomes[worst].err)) && !refusal.Heals(refusal.Reason(o.err)) {
-			worst = i
+		if err == nil || refusal.Heals(refusal.Reason(err)) && !refusal.Heals(refusal.Reason(a.err)) {
+			err, worst = a.err, i
 		}
 	}
-	err, app := outcomes[worst].err, &group.Spec.Applications[worst]
 	reason, message := refusal.Reason(err), strings.Join(messages, "; ")
-	if err := s.say(ctx, group, metav1.ConditionFalse, reason, message, outcomes); err != nil {
+	if err := s.say(ctx, group, metav1.ConditionFalse, reason, message, o.apps); err != nil {
 		return nil, err
 	}
-	if refusal.Heals(reason) {
+	if worst < 0 || refusal.Heals(reason) {
 		return nil, events.RetryAfter(backoff(f.Attempt), err)
 	}
 	s.log.WarnContext(ctx, "not staged", "group", group.Name, "generation", group.Generation, "reason", reason, "message", message)
+	app := &group.Spec.Applications[worst]
 	return []events.Fact{events.New(f.Rollout, events.ChartsFailed{
 		Application: app.Name,
 		Chart:       app.Spec.Chart.Name,
@@ -191,14 +199,14 @@ func backoff(attempt uint64) time.Duration {
 }
 
 // say writes all that the stager owns of the status.
-func (s *stager) say(ctx context.Context, group *v1alpha1.ApplicationGroup, status metav1.ConditionStatus, reason, message string, outcomes []outcome) error {
+func (s *stager) say(ctx context.Context, group *v1alpha1.ApplicationGroup, status metav1.ConditionStatus, reason, message string, apps []outcome) error {
 	st := groupstatus.Status{Conditions: []metav1.Condition{{
 		Type: v1alpha1.ConditionStaged, Status: status, Reason: reason, Message: message,
 	}}}
 	for i := range group.Spec.Applications {
 		a := v1alpha1.ApplicationStatus{Name: group.Spec.Applications[i].Name}
-		if outcomes != nil {
-			describe(&a, outcomes[i], status == metav1.ConditionTrue)
+		if apps != nil {
+			describe(&a, apps[i], status == metav1.ConditionTrue)
 		}
 		st.Applications = append(st.Applications, a)
 	}

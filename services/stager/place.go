@@ -26,24 +26,20 @@ const (
 // and lists them. What is there is not pushed again; what is there with other contents
 // stays, and the piece gets a version of its own. It stops at the first application
 // whose pieces are not taken, and returns how many pieces were pushed.
-func (s *stager) place(ctx context.Context, tenant string, outcomes []outcome) (pushed int) {
+func (s *stager) place(ctx context.Context, tenant string, o *outcomes) (pushed int) {
 	h, err := s.museum.Held(ctx, tenant)
 	if err != nil {
-		outcomes[0].err = err
+		o.err = err
 		return 0
 	}
 	added := held{}
-	for i := range outcomes {
+	for i := range o.apps {
 		// One after the other: two may have other contents under one name and version.
-		err := s.placeAll(ctx, tenant, outcomes[i].app.Pieces, h, added)
-		if err != nil {
-			outcomes[i].err = err
+		if o.apps[i].err = s.placeAll(ctx, tenant, o.apps[i].app.Pieces, h, added); o.apps[i].err != nil {
 			return len(added)
 		}
 	}
-	if err := s.listed(ctx, tenant, added); err != nil {
-		outcomes[0].err = err
-	}
+	o.err = s.listed(ctx, tenant, added)
 	return len(added)
 }
 

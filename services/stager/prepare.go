@@ -68,7 +68,7 @@ func (s *stager) credentials(ctx context.Context, ref *corev1.ObjectReference) (
 	}
 	key := client.ObjectKey{Namespace: ref.Namespace, Name: ref.Name}
 	if key.Namespace == "" {
-		key.Namespace = "default"
+		key.Namespace = v1alpha1.DefaultAuthSecretNamespace
 	}
 	var secret corev1.Secret
 	switch err := s.client.Get(ctx, key, &secret); {

@@ -45,11 +45,11 @@ type wanted struct {
 // provide sees to it that source-controller has the charts, and returns when it
 // has all. Where something was pushed, source-controller has to look at the index
 // before the new HelmCharts ask it for them.
-func (s *stager) provide(ctx context.Context, group *v1alpha1.ApplicationGroup, outcomes []outcome, pushed bool) error {
+func (s *stager) provide(ctx context.Context, group *v1alpha1.ApplicationGroup, apps []outcome, pushed bool) error {
 	var want []wanted
-	for _, o := range outcomes {
-		for _, p := range o.app.Pieces {
-			want = append(want, wanted{name: stage.HelmChartName(group, o.app.Name, p), application: o.app.Name, piece: p})
+	for _, a := range apps {
+		for _, p := range a.app.Pieces {
+			want = append(want, wanted{name: stage.HelmChartName(group, a.app.Name, p), application: a.app.Name, piece: p})
 		}
 	}
 	slices.SortFunc(want, func(a, b wanted) int { return cmp.Compare(a.name, b.name) })

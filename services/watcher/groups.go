@@ -4,17 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	clientevents "k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,7 +20,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"orkestra.dev/api/v1alpha1"
-	"orkestra.dev/pkg/events"
 	"orkestra.dev/pkg/service"
 	"orkestra.dev/pkg/service/groupstatus"
 	"orkestra.dev/services/watcher/observe"
@@ -34,45 +29,33 @@ const (
 	// fieldManager under which the status is written.
 	fieldManager = "orkestra-watcher"
 
-	// detailsDelay is how long details are collected before they are written: a
-	// group of a thousand releases is a large object.
+	// detailsDelay is how long details are collected before they are written, and
+	// detailsShare times what the last write took, up to detailsMost: the status of
+	// a thousand releases costs the API server a second.
 	detailsDelay = time.Second
-
-	// The Kubernetes events of the original.
-	eventSuccess = "ReconcileSuccess"
-	eventError   = "ReconcileError"
-	eventAction  = "Reconcile"
+	detailsShare = 20
+	detailsMost  = 30 * time.Second
 )
 
 // groups writes the status of groups.
 type groups struct {
 	client    client.Client
 	namespace string
-	recorder  clientevents.EventRecorder
 	now       func() time.Time
 
 	mu   sync.Mutex
 	last map[string]written // by group
 }
 
-// written is what this process wrote of a group last. The informer may be behind it.
+// written is when this process wrote a group's status last, and how long it took.
 type written struct {
-	at time.Time
-	// ready is the turn of Ready that was announced.
-	ready turn
-}
-
-// turn tells one turn of Ready from another.
-type turn struct {
-	rollout events.Rollout
-	status  metav1.ConditionStatus
-	reason  string
+	at   time.Time
+	took time.Duration
 }
 
 func setupGroups(e *service.Env, workers int) error {
 	r := &groups{
-		client: e.Manager.GetClient(), namespace: e.Namespace,
-		recorder: e.Manager.GetEventRecorder(fieldManager), now: time.Now, last: map[string]written{},
+		client: e.Manager.GetClient(), namespace: e.Namespace, now: time.Now, last: map[string]written{},
 	}
 	err := ctrl.NewControllerManagedBy(e.Manager).Named("groups").
 		For(&v1alpha1.ApplicationGroup{}, builder.WithPredicates(predicate.Funcs{
@@ -157,10 +140,15 @@ func (r *groups) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 		}
 	case observe.News:
 	}
+	// First the event: it is made once, however often we come this way.
+	if err := r.announce(ctx, group, status); err != nil {
+		return ctrl.Result{}, err
+	}
+	begun := r.now()
 	if err := groupstatus.Apply(ctx, r.client, fieldManager, group, status); err != nil {
 		return ctrl.Result{}, err
 	}
-	r.announce(group, status)
+	r.wrote(req.Name, r.now().Sub(begun))
 	return ctrl.Result{RequeueAfter: again}, nil
 }
 
@@ -193,7 +181,8 @@ func (r *groups) observe(ctx context.Context, group *v1alpha1.ApplicationGroup) 
 func (r *groups) wait(group string) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return detailsDelay - r.now().Sub(r.last[group].at)
+	last := r.last[group]
+	return min(max(detailsDelay, detailsShare*last.took), detailsMost) - r.now().Sub(last.at)
 }
 
 func (r *groups) forget(group string) {
@@ -202,36 +191,8 @@ func (r *groups) forget(group string) {
 	delete(r.last, group)
 }
 
-// wrote notes a write, and reports whether it is the first that says so of Ready.
-func (r *groups) wrote(group *v1alpha1.ApplicationGroup, now turn) (first bool) {
+func (r *groups) wrote(group string, took time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	first = r.last[group.Name].ready != now
-	r.last[group.Name] = written{at: r.now(), ready: now}
-	before := apimeta.FindStatusCondition(group.Status.Conditions, v1alpha1.ConditionReady)
-	return first && (before == nil || before.Status != now.status || before.Reason != now.reason ||
-		before.ObservedGeneration != now.rollout.Generation)
-}
-
-// announce tells the turns of Ready as Kubernetes events.
-func (r *groups) announce(group *v1alpha1.ApplicationGroup, status groupstatus.Status) {
-	ready := apimeta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
-	if ready == nil || !r.wrote(group, turn{groupstatus.RolloutOf(group), ready.Status, ready.Reason}) {
-		return
-	}
-	switch {
-	case ready.Status == metav1.ConditionTrue:
-		r.recorder.Eventf(group, nil, corev1.EventTypeNormal, eventSuccess, eventAction, "%s", note(ready.Message))
-	case ready.Status == metav1.ConditionFalse && ready.Reason != v1alpha1.ReasonTerminating:
-		r.recorder.Eventf(group, nil, corev1.EventTypeWarning, eventError, eventAction, "%s", note(ready.Reason+": "+ready.Message))
-	}
-}
-
-// note is a message as long as a Kubernetes event may have it.
-func note(message string) string {
-	const limit = 1024
-	if len(message) <= limit {
-		return message
-	}
-	return strings.ToValidUTF8(message[:limit-3], "") + "..."
+	r.last[group] = written{at: r.now(), took: took}
 }

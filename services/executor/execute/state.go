@@ -8,9 +8,9 @@ import (
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
 	"orkestra.dev/pkg/plan"
 )
@@ -30,7 +30,7 @@ type State struct {
 	// Rollout of which the workflow is.
 	Rollout events.Rollout
 	// Group of that name as it is now; nil where there is none.
-	Group *v1alpha1.ApplicationGroup
+	Group *metav1.ObjectMeta
 	// Plan of the workflow, by task.
 	Plan map[string]plan.Node
 	// Releases are the HelmReleases of the group, and those that have the name of

@@ -40,10 +40,8 @@ func newWorld(edit ...func(*world)) execute.State {
 			ObjectMeta: metav1.ObjectMeta{Name: workflow, UID: wfUID, Labels: map[string]string{v1alpha1.LabelWorkflowType: "forward"}},
 			Status:     wfv1.WorkflowStatus{Phase: wfv1.WorkflowRunning, Nodes: wfv1.Nodes{}},
 		},
-		Rollout: rollout,
-		Group: &v1alpha1.ApplicationGroup{
-			ObjectMeta: metav1.ObjectMeta{Name: group, UID: groupUID, Generation: 2},
-		},
+		Rollout:  rollout,
+		Group:    &metav1.ObjectMeta{Name: group, UID: groupUID, Generation: 2},
 		Plan:     map[string]plan.Node{},
 		Releases: map[execute.Key]*helmv2.HelmRelease{},
 	}}

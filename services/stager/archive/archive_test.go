@@ -81,6 +81,7 @@ func TestScan(t *testing.T) {
 		"Absolute":       {"an absolute path does not", pack(t, "/c/a", ""), "not a relative path"},
 		"Up":             {"a path that leaves does not", pack(t, "c/../../a", ""), "leaves the archive"},
 		"UpInWindows":    {"nor one that does it in Windows' way", pack(t, `c\..\a`, ""), "leaves the archive"},
+		"LongPath":       {"a path that is longer than any does not", pack(t, "c/"+strings.Repeat("charts/a/", 2000)+"Chart.yaml", ""), "has a path of 18012 bytes"},
 		"Outside":        {"a file beside the folder does not", pack(t, "a", ""), "outside the chart's folder"},
 		"Twice":          {"one file twice does not: readers would differ in which they see", pack(t, "c/a", "1", "d/./a", "2"), "there twice"},
 		"ManyFiles":      {"too many files do not", pack(t, many...), "more than 10 files"},

@@ -44,7 +44,12 @@ var DefaultLimits = Limits{
 	Ratio:     200,
 }
 
-const ratioFloor = 1 << 20
+const (
+	ratioFloor = 1 << 20
+	// maxName is how long a path may be, in bytes. Every level of charts/ in it costs a
+	// copy of what is below; four times this is what Linux lets anybody open.
+	maxName = 1024
+)
 
 // Scan looks through a gzipped tar, and those in its charts/ folders, as a
 // stream, and refuses (InvalidChart) what no chart needs: links, devices, paths
@@ -134,6 +139,9 @@ func entry(h *tar.Header, seen map[string]bool) (string, error) {
 	name := strings.ReplaceAll(h.Name, `\`, "/") // as Helm reads archives from Windows
 	if path.IsAbs(name) || strings.ContainsRune(name, 0) {
 		return "", fmt.Errorf("entry %q is not a relative path", h.Name)
+	}
+	if len(name) > maxName {
+		return "", fmt.Errorf("entry %q... has a path of %d bytes, %d are allowed", h.Name[:40], len(name), maxName)
 	}
 	for part := range strings.SplitSeq(name, "/") {
 		if part == ".." {

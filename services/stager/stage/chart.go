@@ -31,6 +31,7 @@ type Chart struct {
 	subs     []Subchart
 
 	mu     sync.Mutex
+	take   taker
 	pieces map[string]Piece // by subchart
 }
 
@@ -57,7 +58,10 @@ func Open(data []byte) (*Chart, error) {
 	if err != nil {
 		return nil, invalid(err)
 	}
-	c := &Chart{data: data, digest: archive.Digest(data), root: root, pieces: map[string]Piece{}}
+	if err := root.sane(""); err != nil {
+		return nil, invalid(err)
+	}
+	c := &Chart{data: data, digest: archive.Digest(data), root: root, take: newTaker(), pieces: map[string]Piece{}}
 	l, err := root.load()
 	if err != nil {
 		return nil, invalid(err)
@@ -85,11 +89,11 @@ func (c *Chart) Version() string { return c.meta.Version }
 func (c *Chart) Digest() string { return c.digest }
 
 // Size is about what the chart occupies in memory, in bytes: the archive, its
-// files and the pieces that were made so far.
+// files, as they are and as templates taken apart, and the pieces made so far.
 func (c *Chart) Size() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := len(c.data) + c.root.size()
+	n := len(c.data) + 2*c.root.size()
 	for _, p := range c.pieces {
 		n += len(p.Archive)
 	}
@@ -167,6 +171,21 @@ func newFolder(dir string, files []archive.File) (*folder, error) {
 	return f, nil
 }
 
+// sane refuses templates that no parser can be given, ours or helm-controller's.
+func (f *folder) sane(at string) error {
+	for _, file := range f.files {
+		if template(file.Name) && nesting(string(file.Data)) > maxNesting {
+			return fmt.Errorf("template %s nests its actions more than %d deep", path.Join(at, file.Name), maxNesting)
+		}
+	}
+	for _, sub := range f.charts {
+		if err := sub.sane(path.Join(at, "charts", sub.dir)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // clone is deep in folders and shares the contents of files.
 func (f *folder) clone() *folder {
 	c := &folder{dir: f.dir, packed: f.packed, files: slices.Clone(f.files)}
@@ -176,10 +195,11 @@ func (f *folder) clone() *folder {
 	return c
 }
 
+// size of all files, in bytes, with a kibibyte for what each costs besides.
 func (f *folder) size() int {
 	n := 0
 	for _, file := range f.files {
-		n += len(file.Data)
+		n += len(file.Data) + 1<<10
 	}
 	for _, sub := range f.charts {
 		n += sub.size()

@@ -80,6 +80,42 @@ func next(text string, from int) (action, bool) {
 	return action{}, false
 }
 
+// maxNesting is how deep actions of a template may be in one another. The parser
+// calls itself for each level, without a limit of its own: a small file of nothing
+// but {{if}} ends the process that parses it.
+const maxNesting = 1000
+
+// nesting is how deep the actions of a text are in one another; each else of a chain
+// counts as a level, because it is one to the parser. It stops counting past the limit.
+func nesting(text string) int {
+	deepest, depth := 0, 0
+	var levels []int // of each action that is open
+	for at := 0; deepest <= maxNesting; {
+		a, ok := next(text, at)
+		if !ok {
+			break
+		}
+		at = a.end
+		switch a.keyword() {
+		case "if", "range", "with", "define", "block":
+			levels = append(levels, 1)
+			depth++
+		case "else":
+			if len(levels) > 0 {
+				levels[len(levels)-1]++
+				depth++
+			}
+		case "end":
+			if len(levels) > 0 {
+				depth -= levels[len(levels)-1]
+				levels = levels[:len(levels)-1]
+			}
+		}
+		deepest = max(deepest, depth)
+	}
+	return deepest
+}
+
 // write prints an action with what is inside and the markers given.
 func write(b *strings.Builder, trimLeft bool, inside string, trimRight bool) {
 	b.WriteString("{{")

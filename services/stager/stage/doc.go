@@ -17,6 +17,17 @@
 // it found before. The defines of a file that has both stay where they are, because
 // where two files define one name it is the order of the files that decides.
 //
+// The alternative, a guard around the body that asks .Template.Name whether the file
+// is being rendered or included, is wrong in a case that occurs: the engine leaves in
+// a subchart's values the name of the template that it rendered there last, so a
+// parent that includes that one with .Subcharts.<name> would get nothing.
+//
+// # Which Helm
+//
+// Version 4, because helm-controller renders with it and source-controller loads with
+// it, and what they do is what counts. Helm 3 shares the subcharts of a chart that
+// has two aliases between them, and renders those of one alias only.
+//
 // # What is not the same
 //
 //   - Hooks and NOTES run with their piece, not with the whole (see Report).
@@ -24,6 +35,7 @@
 //     .Template.Name, rather than including by it, prints that.
 //   - A template that changes .Values with set for templates of another piece does
 //     it in its own piece only.
+//   - What is random differs between pieces, as it differs between two renderings.
 //   - Where the staging repository holds other bytes under a version, the version
 //     gets build metadata (Piece.Tagged), which .Chart.Version of the chart's own
 //     templates shows. Helm would not upgrade otherwise: to it, a chart of the same

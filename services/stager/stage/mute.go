@@ -15,7 +15,7 @@ import (
 
 // mute silences the templates of a chart that the engine puts at paths. It
 // reports whether there was anything to silence.
-func (f *folder) mute(paths []string) (changed bool, err error) {
+func (f *folder) mute(paths []string, take taker) (changed bool, err error) {
 	dirs := map[string][]string{}
 	for _, file := range f.files {
 		if template(file.Name) {
@@ -25,7 +25,7 @@ func (f *folder) mute(paths []string) (changed bool, err error) {
 	}
 	moves := map[string]archive.File{}
 	for _, names := range dirs {
-		if err := f.muteDir(names, paths, moves); err != nil {
+		if err := f.muteDir(names, paths, take, moves); err != nil {
 			return false, err
 		}
 	}
@@ -34,7 +34,16 @@ func (f *folder) mute(paths []string) (changed bool, err error) {
 			f.files[i] = moved
 		}
 	}
-	return len(moves) > 0, nil
+	if len(moves) == 0 {
+		return false, nil
+	}
+	// The engine puts .Template into a chart's values when it renders a file of it, and
+	// a template that is included with them (.Subcharts.<name>) may ask for its
+	// BasePath: something has to be rendered.
+	if !slices.ContainsFunc(f.files, func(file archive.File) bool { return template(file.Name) && !partial(file.Name) }) {
+		f.set("templates/orkestra-muted.txt", []byte("{{- /* The templates of this chart are muted: they are in the files that begin with _. */ -}}\n"))
+	}
+	return true, nil
 }
 
 // muteDir adds to moves what each template of one directory becomes, where it
@@ -43,7 +52,7 @@ func (f *folder) mute(paths []string) (changed bool, err error) {
 // with it, perhaps, which of two defines of one name holds: then all files of the
 // directory move together, which keeps the order. (Helm goes by depth and then by
 // name, so no other directory matters.)
-func (f *folder) muteDir(names, paths []string, moves map[string]archive.File) error {
+func (f *folder) muteDir(names, paths []string, takeApart taker, moves map[string]archive.File) error {
 	apart := map[string]*parts{}
 	take := func(name string) error {
 		p, err := takeApart(string(f.file(name).Data))
@@ -70,11 +79,9 @@ func (f *folder) muteDir(names, paths []string, moves map[string]archive.File) e
 				return err
 			}
 		}
-		p := apart[name]
-		switch text := ""; {
+		switch p := apart[name]; {
 		case together:
-			text = p.defines + named(paths, name, p.body)
-			moves[name] = archive.File{Name: underscored(name), Data: []byte(text)}
+			moves[name] = archive.File{Name: underscored(name), Data: []byte(p.defines + named(paths, name, p.body))}
 		case p != nil && !p.silent:
 			moves[name] = archive.File{Name: f.free(name), Data: []byte(named(paths, name, p.body))}
 		}
@@ -167,12 +174,33 @@ type parts struct {
 	silent bool
 }
 
+// taker takes templates apart. Each piece of a chart mutes nearly all of its files,
+// so it remembers.
+type taker func(text string) (*parts, error)
+
+func newTaker() taker {
+	known := map[string]*parts{}
+	return func(text string) (*parts, error) {
+		if p, ok := known[text]; ok {
+			return p, nil
+		}
+		p, err := takeApart(text)
+		if err == nil {
+			known[text] = p
+		}
+		return p, err
+	}
+}
+
 // takeApart takes a template apart. What it makes is text cut out of the original,
 // and what that parses to is compared with what the original parses to.
 func takeApart(text string) (*parts, error) {
 	original, silent, err := parsed(text)
 	if err != nil {
 		return nil, err
+	}
+	if len(original) == 1 { // no defines: most files
+		return &parts{body: text, silent: silent}, nil
 	}
 	p := cut(text)
 	p.silent = silent

@@ -40,6 +40,19 @@ func TestTakeApart(t *testing.T) {
 	}
 }
 
+func TestNesting(t *testing.T) {
+	for text, want := range map[string]int{
+		"": 0, "{{.}}": 0, "{{if .}}{{end}}{{if .}}{{end}}": 1, "{{define `a`}}{{with .}}{{end}}{{end}}": 2,
+		"{{if 1}}{{else if 2}}{{else if 3}}{{else}}{{end}}{{if 1}}{{end}}": 4,
+		"{{end}}{{else}}{{end}}": 0, "{{/* {{if}} */}}{{`{{if}}`}}": 0,
+		strings.Repeat("{{if 1}}", 5000): maxNesting + 1,
+	} {
+		if got := nesting(text); got != want {
+			t.Errorf("nesting(%.60q) = %d, want %d", text, got, want)
+		}
+	}
+}
+
 func TestNamedKeepsABraceAtTheEnd(t *testing.T) {
 	text := named([]string{"chart", "other"}, "templates/a.yaml", "x: {")
 	for _, name := range []string{"chart/templates/a.yaml", "other/templates/a.yaml"} {

@@ -15,8 +15,6 @@ import (
 	"helm.sh/helm/v4/pkg/engine"
 	releaseutil "helm.sh/helm/v4/pkg/release/v1/util"
 	"sigs.k8s.io/yaml"
-
-	"orkestra.dev/services/stager/archive"
 )
 
 // Release is what templates see of the release.
@@ -55,7 +53,7 @@ func (o Object) ID() string {
 // (lookup finds nothing) and for no network; therefore values are not validated
 // against a values.schema.json, which may refer to any URL.
 func Render(data []byte, values map[string]any, r Release) ([]Object, error) {
-	if err := archive.Scan(data, archive.DefaultLimits); err != nil {
+	if _, err := Open(data); err != nil {
 		return nil, err
 	}
 	c, err := loader.LoadArchive(bytes.NewReader(data))

@@ -16,6 +16,11 @@ import (
 	"orkestra.dev/services/stager/refusal"
 )
 
+// maxPieces bounds all pieces of a chart together, unpacked, in bytes: each has the
+// whole chart in it, so their sum grows with the square of the number of subcharts. The
+// largest umbrellas that people publish come to a tenth of it.
+const maxPieces = 2 << 30
+
 // Split takes the chart apart. Which subcharts are pieces is for Helm to say,
 // with the values that the release will have: what they disable is none, and
 // neither is a library. Names in subcharts only ask for an order, so an enabled
@@ -39,6 +44,10 @@ func (c *Chart) Split(values map[string]any, subcharts []string) (*Split, error)
 	}
 	if s.Warnings, err = c.check(subcharts, enabled); err != nil {
 		return nil, err
+	}
+	if total := (len(enabled) + 1) * c.root.size(); total > maxPieces {
+		return nil, invalid(fmt.Errorf("chart %s has %d subcharts to release on their own: with the whole chart in each piece that is %d MiB, %d are allowed",
+			c.Name(), len(enabled), total>>20, maxPieces>>20))
 	}
 	for _, sub := range append(enabled, Subchart{}) {
 		p, err := c.piece(sub)
@@ -171,7 +180,7 @@ func (c *Chart) muted(sub, name string) (*folder, error) {
 		if p.library || p.speaks(sub) {
 			continue
 		}
-		if changed[f], err = f.mute(p.paths); err != nil {
+		if changed[f], err = f.mute(p.paths, c.take); err != nil {
 			return nil, err
 		}
 	}

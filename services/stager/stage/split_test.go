@@ -2,6 +2,7 @@ package stage_test
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -224,6 +225,13 @@ func TestChartsThatAreRefused(t *testing.T) {
 	for name, c := range map[string]struct{ promise, chart, say string }{
 		"NoChart": {"an archive without Chart.yaml is none", "-- values.yaml --\na: b\n", "Chart.yaml file is missing"},
 		"Library": {"a library has nothing to release", "-- Chart.yaml --\n{apiVersion: v2, name: lib, version: 1.0.0, type: library}\n", "chart lib is a library"},
+		"DeepTemplate": {"a template that would overflow a parser's stack is not parsed", `
+-- Chart.yaml --
+{apiVersion: v2, name: shop, version: 1.0.0}
+-- charts/db/Chart.yaml --
+{apiVersion: v2, name: db, version: 1.0.0}
+-- charts/db/templates/_a.tpl --
+` + strings.Repeat("{{if 1}}", 100_000) + "\n", "template charts/db/templates/_a.tpl nests its actions more than 1000 deep"},
 		"BrokenTemplate": {"a template that does not parse is named, with the line", `
 -- Chart.yaml --
 {apiVersion: v2, name: shop, version: 1.0.0}
@@ -243,6 +251,18 @@ broken: {{ if }}
 				t.Errorf("%s: got %v, want it to say %q", c.promise, err, c.say)
 			}
 		})
+	}
+}
+
+func TestManySubcharts(t *testing.T) {
+	var chart strings.Builder
+	chart.WriteString("-- Chart.yaml --\n{apiVersion: v2, name: shop, version: 1.0.0}\n")
+	for i := range 1500 {
+		fmt.Fprintf(&chart, "-- charts/c%d/Chart.yaml --\n{apiVersion: v2, name: c%d, version: 1.0.0}\n", i, i)
+	}
+	_, err := open(t, chart.String()).Split(nil, []string{"c1"})
+	if refusal.Reason(err) != v1alpha1.ReasonInvalidChart || !strings.Contains(err.Error(), "1500 subcharts") {
+		t.Errorf("what would be split into more than fits is refused before it is: %v", err)
 	}
 }
 
@@ -296,11 +316,11 @@ func TestGroupToFact(t *testing.T) {
 	}
 	got := stage.Staged(group, apps)
 	digest := archive.Digest(data)
-	var digests, names []string
+	var digests []string
 	for _, a := range got.Applications {
 		for i := range a.Pieces {
 			p := &a.Pieces[i]
-			digests, names = append(digests, p.Digest), append(names, p.HelmChart)
+			digests = append(digests, p.Digest)
 			p.Digest, p.HelmChart = "", strings.TrimRight(p.HelmChart, "0123456789abcdef")
 		}
 	}
