@@ -22,8 +22,7 @@ const (
 	LabelGeneration = metadataPrefix + "appgroup-generation"
 	// LabelChart is the name of the staged chart, on a HelmRelease.
 	LabelChart = metadataPrefix + "chart"
-	// LabelApplication is the DNS form of the application's name, on a HelmRelease
-	// and on a HelmChart.
+	// LabelApplication is the DNS form of the application's name, on a HelmRelease.
 	LabelApplication = metadataPrefix + "application"
 	// LabelStorage marks a namespace that only holds Helm's records of the pieces
 	// of a group's charts.

@@ -55,10 +55,12 @@ func (s *Stack) bootstrap(ctx context.Context, client dynamic.Interface, crdFile
 				return err
 			}
 		}
-		// Argo insists on it, even empty.
+		// Argo insists on it. Nobody reads the Kubernetes events of its nodes, and they were more than half of the API
+		// server's work on a wide graph.
 		return apply(gctx, client, &corev1.ConfigMap{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
 			ObjectMeta: metav1.ObjectMeta{Name: "workflow-controller-configmap", Namespace: Namespace},
+			Data:       map[string]string{"nodeEvents": "enabled: false\n", "workflowEvents": "enabled: false\n"},
 		})
 	})
 	if webhookURL != "" {

@@ -224,7 +224,7 @@ func TestDesired(t *testing.T) {
 		t.Errorf("pushed (-want +got):\n%s", diff)
 	}
 	slices.Sort(w.writes[1:])
-	if diff := cmp.Diff([]string{"HelmRepository group", "HelmChart group-one-", "HelmChart group-one-db-", "HelmChart group-two-"}, w.writes); diff != "" {
+	if diff := cmp.Diff([]string{"HelmRepository group", "HelmChart group-shop-", "HelmChart group-shop-", "HelmChart group-shop-db-"}, w.writes); diff != "" {
 		t.Errorf("the repository comes before its charts (-want +got):\n%s", diff)
 	}
 	c, apps := w.staged(t)
@@ -242,7 +242,7 @@ func TestDesired(t *testing.T) {
 	if err := w.client.Get(t.Context(), client.ObjectKey{Namespace: "orkestra", Name: staged.Applications[0].Pieces[0].HelmChart}, &h); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[string]string{v1alpha1.LabelHeritage: "orkestra", v1alpha1.LabelOwner: "group", v1alpha1.LabelApplication: "one"}, h.Labels); diff != "" {
+	if diff := cmp.Diff(map[string]string{v1alpha1.LabelHeritage: "orkestra", v1alpha1.LabelOwner: "group"}, h.Labels); diff != "" {
 		t.Errorf("labels (-want +got):\n%s", diff)
 	}
 	if len(h.OwnerReferences) != 1 || h.OwnerReferences[0].UID != "uid" || !slices.Contains(h.Finalizers, sourcev1.SourceFinalizer) {

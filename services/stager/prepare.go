@@ -30,6 +30,11 @@ func (s *stager) prepareOne(ctx context.Context, app *v1alpha1.Application) (*st
 	if err != nil {
 		return nil, err
 	}
+	// Also of a chart that was read before: another index may have called it rightly.
+	if c.Name() != r.Name || c.Version() != r.Version {
+		return nil, refusal.Becausef(v1alpha1.ReasonInvalidChart, "the archive is chart %s %s; the index of the repository calls it %s %s",
+			c.Name(), c.Version(), r.Name, r.Version)
+	}
 	a, err := stage.SplitApplication(app, c)
 	if err != nil {
 		return nil, err
@@ -50,15 +55,7 @@ func (s *stager) open(ctx context.Context, r *registry.Resolved) (*stage.Chart, 
 	if c, ok := s.charts.Get(archive.Digest(data)); ok {
 		return c, nil // the index promises no digest
 	}
-	c, err := stage.Open(data)
-	if err != nil {
-		return nil, err
-	}
-	if c.Name() != r.Name || c.Version() != r.Version {
-		return nil, refusal.Becausef(v1alpha1.ReasonInvalidChart, "the archive is chart %s %s; the index of the repository calls it %s %s",
-			c.Name(), c.Version(), r.Name, r.Version)
-	}
-	return c, nil
+	return stage.Open(data)
 }
 
 // credentials of a registry; nil where the spec names no Secret.

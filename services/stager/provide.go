@@ -38,8 +38,8 @@ const (
 
 // wanted is a HelmChart that is to be there and ready.
 type wanted struct {
-	name, application string
-	piece             stage.Piece
+	name  string
+	piece stage.Piece
 }
 
 // provide sees to it that source-controller has the charts, and returns when it
@@ -49,10 +49,11 @@ func (s *stager) provide(ctx context.Context, group *v1alpha1.ApplicationGroup, 
 	var want []wanted
 	for _, a := range apps {
 		for _, p := range a.app.Pieces {
-			want = append(want, wanted{name: stage.HelmChartName(group, a.app.Name, p), application: a.app.Name, piece: p})
+			want = append(want, wanted{name: stage.HelmChartName(group, p), piece: p})
 		}
 	}
 	slices.SortFunc(want, func(a, b wanted) int { return cmp.Compare(a.name, b.name) })
+	want = slices.CompactFunc(want, func(a, b wanted) bool { return a.name == b.name })
 
 	p := &provision{stager: s, group: group, applied: map[string]time.Time{}}
 	waitFor := "" // the poke that source-controller has to have handled
@@ -121,7 +122,7 @@ func (p *provision) repository(ctx context.Context) (*sourcev1.HelmRepository, e
 	if leaving(repo) {
 		return nil, nil
 	}
-	return nil, p.apply(ctx, sourcev1.HelmRepositoryKind, p.group.Name, "", spec)
+	return nil, p.apply(ctx, sourcev1.HelmRepositoryKind, p.group.Name, spec)
 }
 
 // chart says why a HelmChart is not ready; nothing where it is.
@@ -136,7 +137,7 @@ func (p *provision) chart(ctx context.Context, w wanted) (why string, err error)
 		return "HelmChart " + w.name + " is being deleted", nil
 	}
 	if !ok || !p.ours(c) || c.Spec.Chart != w.piece.Chart || c.Spec.Version != w.piece.Version || c.Spec.SourceRef != ref || c.Spec.Suspend {
-		return "HelmChart " + w.name + " is not there yet", p.apply(ctx, sourcev1.HelmChartKind, w.name, w.application, map[string]any{
+		return "HelmChart " + w.name + " is not there yet", p.apply(ctx, sourcev1.HelmChartKind, w.name, map[string]any{
 			"chart":             w.piece.Chart,
 			"version":           w.piece.Version,
 			"interval":          interval.String(),
@@ -190,7 +191,7 @@ func (p *provision) ours(o client.Object) bool {
 
 // apply makes an object what it should be. It is called again until the informer
 // shows it, and acts now and then.
-func (p *provision) apply(ctx context.Context, kind, name, application string, spec map[string]any) error {
+func (p *provision) apply(ctx context.Context, kind, name string, spec map[string]any) error {
 	key := kind + " " + name
 	if at, ok := p.applied[key]; ok && p.now().Sub(at) < applyEvery {
 		return nil
@@ -199,9 +200,6 @@ func (p *provision) apply(ctx context.Context, kind, name, application string, s
 	labels := map[string]any{
 		v1alpha1.LabelHeritage: v1alpha1.Heritage,
 		v1alpha1.LabelOwner:    v1alpha1.Shorten(p.group.Name, v1alpha1.MaxLabel),
-	}
-	if application != "" {
-		labels[v1alpha1.LabelApplication] = v1alpha1.DNSName(application)
 	}
 	o := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": sourcev1.GroupVersion.String(),

@@ -196,24 +196,24 @@ type source interface{ GetName() string }
 // sources are the HelmRepository of the group, and the HelmCharts that its releases
 // refer to.
 func sources(group *v1alpha1.ApplicationGroup, staged []events.StagedApplication, staging, namespace string) []source {
-	labels := func(application string) map[string]string {
-		out := map[string]string{v1alpha1.LabelHeritage: v1alpha1.Heritage, v1alpha1.LabelOwner: group.Name}
-		if application != "" {
-			out[v1alpha1.LabelApplication] = v1alpha1.DNSName(application)
-		}
-		return out
-	}
+	labels := map[string]string{v1alpha1.LabelHeritage: v1alpha1.Heritage, v1alpha1.LabelOwner: group.Name}
 	repository := &sourcev1.HelmRepository{
 		TypeMeta:   metav1.TypeMeta{APIVersion: sourcev1.GroupVersion.String(), Kind: sourcev1.HelmRepositoryKind},
-		ObjectMeta: metav1.ObjectMeta{Name: group.Name, Namespace: namespace, Labels: labels("")},
+		ObjectMeta: metav1.ObjectMeta{Name: group.Name, Namespace: namespace, Labels: labels},
 		Spec:       sourcev1.HelmRepositorySpec{URL: staging + "/" + group.Name, Interval: metav1.Duration{Duration: sourceInterval}},
 	}
 	out := []source{repository}
+	there := map[string]bool{}
 	for _, app := range staged {
 		for _, piece := range app.Pieces {
+			// Applications that install the same share it.
+			if there[piece.HelmChart] {
+				continue
+			}
+			there[piece.HelmChart] = true
 			out = append(out, &sourcev1.HelmChart{
 				TypeMeta:   metav1.TypeMeta{APIVersion: sourcev1.GroupVersion.String(), Kind: sourcev1.HelmChartKind},
-				ObjectMeta: metav1.ObjectMeta{Name: piece.HelmChart, Namespace: namespace, Labels: labels(app.Name)},
+				ObjectMeta: metav1.ObjectMeta{Name: piece.HelmChart, Namespace: namespace, Labels: labels},
 				Spec: sourcev1.HelmChartSpec{
 					Chart: piece.Chart, Version: piece.Version,
 					SourceRef: sourcev1.LocalHelmChartSourceReference{Kind: sourcev1.HelmRepositoryKind, Name: group.Name},

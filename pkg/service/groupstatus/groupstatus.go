@@ -28,7 +28,8 @@ type Status struct {
 	// Conditions; ObservedGeneration is the group's where it is not set, and
 	// LastTransitionTime is kept from the group while the status stays.
 	Conditions []metav1.Condition
-	// Applications; only the stager speaks of them.
+	// Applications: the stager speaks of their charts, the watcher of the conditions of
+	// their releases.
 	Applications []v1alpha1.ApplicationStatus
 	// The three marks; only the watcher sets them.
 	ObservedGeneration      int64
@@ -103,6 +104,22 @@ func complete(c metav1.Condition, group *v1alpha1.ApplicationGroup) metav1.Condi
 	return c
 }
 
+// without is what is there but for the conditions that a does not speak of: those of
+// the releases are another manager's.
+func without(old, a v1alpha1.ApplicationStatus) v1alpha1.ApplicationStatus {
+	old = *old.DeepCopy()
+	if a.Conditions == nil {
+		old.Conditions = nil
+	}
+	for name, sub := range old.Subcharts {
+		if a.Subcharts[name].Conditions == nil {
+			sub.Conditions = nil
+			old.Subcharts[name] = sub
+		}
+	}
+	return old
+}
+
 // says tells whether the group holds all of desired already, and whether what the
 // manager owned beyond it is given up already.
 func says(group *v1alpha1.ApplicationGroup, desired v1alpha1.ApplicationGroupStatus, fieldManager string) bool {
@@ -117,7 +134,8 @@ func says(group *v1alpha1.ApplicationGroup, desired v1alpha1.ApplicationGroupSta
 		byName[a.Name] = a
 	}
 	for _, a := range desired.Applications {
-		if old, ok := byName[a.Name]; !ok || !apiequality.Semantic.DeepEqual(old, a) {
+		old, ok := byName[a.Name]
+		if !ok || !apiequality.Semantic.DeepEqual(without(old, a), a) {
 			return false
 		}
 	}

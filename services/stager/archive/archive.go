@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	helmarchive "helm.sh/helm/v4/pkg/chart/loader/archive"
+	"helm.sh/helm/v3/pkg/chart/loader"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/services/stager/refusal"
@@ -33,7 +33,7 @@ func Read(data []byte, limits Limits) ([]File, error) {
 
 // Unpack is Read for what Scan has passed already: an archive in an archive.
 func Unpack(data []byte) ([]File, error) {
-	buffered, err := helmarchive.LoadArchiveFiles(bytes.NewReader(data))
+	buffered, err := loader.LoadArchiveFiles(bytes.NewReader(data))
 	if err != nil {
 		return nil, refusal.Becausef(v1alpha1.ReasonInvalidChart, "unpacking the archive: %w", err)
 	}

@@ -8,11 +8,9 @@ import (
 	"strings"
 	"sync"
 
-	"helm.sh/helm/v4/pkg/chart/common"
-	helmarchive "helm.sh/helm/v4/pkg/chart/loader/archive"
-	chart "helm.sh/helm/v4/pkg/chart/v2"
-	"helm.sh/helm/v4/pkg/chart/v2/loader"
-	chartutil "helm.sh/helm/v4/pkg/chart/v2/util"
+	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 
 	"orkestra.dev/api/v1alpha1"
@@ -265,22 +263,22 @@ type loaded struct {
 	chart *chart.Chart
 	// origin of a chart, by its first raw file: Helm copies charts to give them
 	// aliases, and the copies share their files.
-	origin map[*common.File]*folder
+	origin map[*chart.File]*folder
 }
 
 // load is Helm's loader, but in the order of the folders; Helm's own is random
 // where one dependency matches two charts.
 func (f *folder) load() (*loaded, error) {
-	l := &loaded{origin: map[*common.File]*folder{}}
+	l := &loaded{origin: map[*chart.File]*folder{}}
 	var err error
 	l.chart, err = l.add(f)
 	return l, err
 }
 
 func (l *loaded) add(f *folder) (*chart.Chart, error) {
-	buffered := make([]*helmarchive.BufferedFile, 0, len(f.files))
+	buffered := make([]*loader.BufferedFile, 0, len(f.files))
 	for _, file := range f.files {
-		buffered = append(buffered, &helmarchive.BufferedFile{Name: file.Name, Data: file.Data})
+		buffered = append(buffered, &loader.BufferedFile{Name: file.Name, Data: file.Data})
 	}
 	c, err := loader.LoadFiles(buffered)
 	if err != nil {

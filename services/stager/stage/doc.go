@@ -24,9 +24,12 @@
 //
 // # Which Helm
 //
-// Version 4, because helm-controller renders with it and source-controller loads with
-// it, and what they do is what counts. Helm 3 shares the subcharts of a chart that
-// has two aliases between them, and renders those of one alias only.
+// Version 3. helm-controller renders with version 4, and between the two one thing
+// matters here: where a chart has two aliases, Helm 3 shares the subcharts of that
+// chart between them and renders those of one alias only. A piece holds each
+// first-level alias as a chart of its own, so with either version it renders what Helm 4
+// makes of the whole chart; but Equivalent, which renders the whole with Helm 3, then
+// reports the objects that Helm 3 loses as being too many in the pieces.
 //
 // # What is not the same
 //

@@ -69,7 +69,7 @@ func Staged(group *v1alpha1.ApplicationGroup, apps []Application) events.ChartsS
 			out.Pieces = append(out.Pieces, events.StagedPiece{
 				Subchart: p.Subchart, SubchartVersion: p.SubchartVersion,
 				Chart: p.Chart, Version: p.Version, Digest: p.Digest,
-				HelmChart: HelmChartName(group, a.Name, p),
+				HelmChart: HelmChartName(group, p),
 			})
 		}
 		staged.Applications = append(staged.Applications, out)
@@ -77,17 +77,14 @@ func Staged(group *v1alpha1.ApplicationGroup, apps []Application) events.ChartsS
 	return staged
 }
 
-// HelmChartName is the name of the HelmChart object of a piece:
-// <group>-<application>[-<subchart>]-<hash>. The hash is of all these, because two
-// groups may come out the same (a-b of c, a of b-c); of the group's UID, so that what
-// a group of that name left behind is not taken for ours; and of the digest, so that
-// other contents are another object.
-func HelmChartName(group *v1alpha1.ApplicationGroup, application string, p Piece) string {
-	sum := sha256.Sum256([]byte(strings.Join([]string{group.Name, string(group.UID), application, p.Subchart, p.Digest}, "\x00")))
-	name := v1alpha1.DNSName(group.Name) + "-" + v1alpha1.DNSName(application)
-	if p.Subchart != "" {
-		name += "-" + v1alpha1.DNSName(p.Subchart)
-	}
+// HelmChartName is the name of the HelmChart object of a piece: <group>-<chart>-<hash>.
+// Applications that install the same bytes share it: source-controller fetches them once.
+// The hash is of all that the object stands for, because two groups may come out the
+// same (a-b of c, a of b-c); of the group's UID, so that what a group of that name left
+// behind is not taken for ours; and of the digest, so that other contents are another object.
+func HelmChartName(group *v1alpha1.ApplicationGroup, p Piece) string {
+	sum := sha256.Sum256([]byte(strings.Join([]string{group.Name, string(group.UID), p.Chart, p.Version, p.Digest}, "\x00")))
 	hash := "-" + hex.EncodeToString(sum[:])[:10]
+	name := v1alpha1.DNSName(group.Name) + "-" + v1alpha1.DNSName(p.Chart)
 	return v1alpha1.Shorten(name, v1alpha1.MaxLabel-len(hash)) + hash
 }

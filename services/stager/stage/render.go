@@ -8,12 +8,10 @@ import (
 	"slices"
 	"strings"
 
-	"helm.sh/helm/v4/pkg/chart/common"
-	commonutil "helm.sh/helm/v4/pkg/chart/common/util"
-	"helm.sh/helm/v4/pkg/chart/v2/loader"
-	chartutil "helm.sh/helm/v4/pkg/chart/v2/util"
-	"helm.sh/helm/v4/pkg/engine"
-	releaseutil "helm.sh/helm/v4/pkg/release/v1/util"
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
+	"helm.sh/helm/v3/pkg/engine"
+	"helm.sh/helm/v3/pkg/releaseutil"
 	"sigs.k8s.io/yaml"
 )
 
@@ -22,7 +20,7 @@ type Release struct {
 	// Name and Namespace, .Release.Name and .Release.Namespace.
 	Name, Namespace string
 	// Capabilities of the cluster; nil for those that helm template assumes.
-	Capabilities *common.Capabilities
+	Capabilities *chartutil.Capabilities
 }
 
 // Object is what a chart renders: one document.
@@ -65,10 +63,10 @@ func Render(data []byte, values map[string]any, r Release) ([]Object, error) {
 	}
 	caps := r.Capabilities
 	if caps == nil {
-		caps = common.DefaultCapabilities
+		caps = chartutil.DefaultCapabilities
 	}
-	options := common.ReleaseOptions{Name: r.Name, Namespace: r.Namespace, Revision: 1, IsInstall: true}
-	input, err := commonutil.ToRenderValuesWithSchemaValidation(c, values, options, caps, true)
+	options := chartutil.ReleaseOptions{Name: r.Name, Namespace: r.Namespace, Revision: 1, IsInstall: true}
+	input, err := chartutil.ToRenderValuesWithSchemaValidation(c, values, options, caps, true)
 	if err != nil {
 		return nil, fmt.Errorf("preparing the values of %s: %w", c.Name(), err)
 	}

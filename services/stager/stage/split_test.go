@@ -326,12 +326,12 @@ func TestGroupToFact(t *testing.T) {
 	}
 	want := events.ChartsStaged{Applications: []events.StagedApplication{
 		{Name: "Split_App", Chart: "shop", Version: "1.0.0", Digest: digest, Pieces: []events.StagedPiece{
-			{Subchart: "db", SubchartVersion: "0.1.0", Chart: "shop-db", Version: "1.0.0", HelmChart: "my-group-split-app-db-"},
-			{Subchart: "web", SubchartVersion: "0.2.0", Chart: "shop-web", Version: "1.0.0", HelmChart: "my-group-split-app-web-"},
-			{Chart: "shop", Version: "1.0.0", HelmChart: "my-group-split-app-"},
+			{Subchart: "db", SubchartVersion: "0.1.0", Chart: "shop-db", Version: "1.0.0", HelmChart: "my-group-shop-db-"},
+			{Subchart: "web", SubchartVersion: "0.2.0", Chart: "shop-web", Version: "1.0.0", HelmChart: "my-group-shop-web-"},
+			{Chart: "shop", Version: "1.0.0", HelmChart: "my-group-shop-"},
 		}},
 		{Name: "whole", Chart: "shop", Version: "1.0.0", Digest: digest, Pieces: []events.StagedPiece{
-			{Chart: "shop", Version: "1.0.0", HelmChart: "my-group-whole-"},
+			{Chart: "shop", Version: "1.0.0", HelmChart: "my-group-shop-"},
 		}},
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -352,13 +352,13 @@ func TestHelmChartNames(t *testing.T) {
 	long := strings.Repeat("long-", 12)
 	seen := map[string]bool{}
 	for _, name := range []string{
-		stage.HelmChartName(group("a", "1"), "b-c", stage.Piece{}),
-		stage.HelmChartName(group("a-b", "1"), "c", stage.Piece{}),
-		stage.HelmChartName(group("a", "1"), "b", stage.Piece{Subchart: "c"}),
-		stage.HelmChartName(group("a", "2"), "b-c", stage.Piece{}),
-		stage.HelmChartName(group("a", "1"), "b-c", stage.Piece{Digest: "sha256:1"}),
-		stage.HelmChartName(group(long, "1"), long, stage.Piece{Subchart: long}),
-		stage.HelmChartName(group(long, "1"), long, stage.Piece{Subchart: long + "x"}),
+		stage.HelmChartName(group("a", "1"), stage.Piece{Chart: "b-c"}),
+		stage.HelmChartName(group("a-b", "1"), stage.Piece{Chart: "c"}),
+		stage.HelmChartName(group("a", "2"), stage.Piece{Chart: "b-c"}),
+		stage.HelmChartName(group("a", "1"), stage.Piece{Chart: "b-c", Version: "1.0.0"}),
+		stage.HelmChartName(group("a", "1"), stage.Piece{Chart: "b-c", Digest: "sha256:1"}),
+		stage.HelmChartName(group(long, "1"), stage.Piece{Chart: long}),
+		stage.HelmChartName(group(long, "1"), stage.Piece{Chart: long + "x"}),
 	} {
 		if seen[name] || len(name) > 63 || v1alpha1.DNSName(name) != name {
 			t.Errorf("%q is not a DNS label that stands for one thing", name)

@@ -148,6 +148,8 @@ func (s summary) failed(message string, at time.Time) verdict {
 	switch left := undoWindow - s.Now.Sub(at); {
 	case undo != nil:
 		v.working = !undo.Status.Fulfilled()
+	case s.Group.Spec.Remediation != nil && s.Group.Spec.Remediation.Strategy == v1alpha1.RemediationNone:
+		// Nobody is going to undo it.
 	case left > 0:
 		v.working, v.again = true, left+10*time.Millisecond
 	}
