@@ -38,9 +38,10 @@ const (
 	// duplicates is how long the server remembers ids. A restart or a partition
 	// is over long before; memory is about 200 bytes for each event of a day.
 	duplicates = day
-	// ackWait is how long a silent consumer keeps an event. A living one renews
-	// it every third of that, however long its handler takes.
-	ackWait = 30 * time.Second
+	// ackWait is how long a silent consumer keeps an event, and so how long a rollout
+	// waits for one that was killed. A living one renews it every third of that, however
+	// long its handler takes.
+	ackWait = 10 * time.Second
 	// maxAckPending bounds the events in hand or waiting of one consumer, all
 	// replicas together. Waiting ones count, so the server's default of 1,000 would
 	// let a registry that is down for one group stop all others.

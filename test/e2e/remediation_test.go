@@ -164,7 +164,7 @@ func TestWhatLeftTheSpecIsRemoved(t *testing.T) {
 	}
 	eventually(t, 5*time.Second, "the watch to see three releases go", func(context.Context) error {
 		n := 0
-		for _, r := range env.recorder.Releases(name + "-over") {
+		for _, r := range env.recorder.Releases(name) {
 			if !r.Deleted.IsZero() {
 				n++
 			}
@@ -174,7 +174,7 @@ func TestWhatLeftTheSpecIsRemoved(t *testing.T) {
 		}
 		return nil
 	})
-	for _, e := range env.recorder.Reversed(name + "-over") {
+	for _, e := range env.recorder.Reversed(name) {
 		if e.Overhead < 0 {
 			t.Errorf("%s went %s before %s, which depends on it", e.Child, -e.Overhead, e.Parent)
 		}
