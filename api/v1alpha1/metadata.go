@@ -62,6 +62,9 @@ const (
 	// AnnotationApplicationDependencies lists the applications that the
 	// application of a release waits for, separated by commas.
 	AnnotationApplicationDependencies = metadataPrefix + "application-dependencies"
+	// AnnotationSplit is "true" on every HelmRelease of an application whose chart is
+	// split, and not there on that of one that is installed whole.
+	AnnotationSplit = metadataPrefix + "split"
 	// AnnotationSubchart is the subchart that a HelmRelease installs; it is not
 	// there on the release of the application's own chart.
 	AnnotationSubchart = metadataPrefix + "subchart"

@@ -32,7 +32,7 @@ func (c *compiler) forward(ctx context.Context, rollout events.Rollout, staged [
 	if err != nil {
 		return nil, err
 	}
-	nodes := 0
+	var nodes int
 	if wf != nil {
 		if nodes, err = c.adopt(ctx, wf); err != nil {
 			return nil, err

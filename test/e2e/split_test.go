@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -84,6 +85,16 @@ func TestSplitMakesTheSameObjects(t *testing.T) {
 		t.Errorf("the chart made %d objects, want 6: %v", len(whole), names(whole))
 	}
 	inOrder(t, "split-shop", 5)
+
+	// What is split stays split: Helm would delete what moves to another release.
+	update(t, "split-shop", func(g *v1alpha1.ApplicationGroup) { g.Spec.Applications[0].Spec.Subcharts = nil })
+	refused := awaitReady(t, "split-shop", 30*time.Second, metav1.ConditionFalse, v1alpha1.ReasonWorkflowTemplateGenerationFailed)
+	if m := message(refused, v1alpha1.ConditionReady); !strings.Contains(m, "spec.applications[0].spec.subcharts") {
+		t.Errorf("the refusal does not name the field: %s", m)
+	}
+	if diff := cmp.Diff(whole, configMaps(t, "split-shop")); diff != "" {
+		t.Errorf("objects after the refusal (-want +got):\n%s", diff)
+	}
 
 	remove(t, "split-shop")
 	nothingLeft(t, "split-shop")

@@ -79,6 +79,9 @@ func install(in Input, kind events.WorkflowType) (*Plan, error) {
 			called[types.NamespacedName{Namespace: hr.Namespace, Name: hr.Name}] = true
 		}
 	}
+	if faults := reshaped(in.Group, objects, in.Inventory); len(faults) > 0 {
+		return nil, invalid(faults...)
+	}
 	phases := []phase{{action: plan.Install, graph: graph, objects: objects}}
 	left := slices.DeleteFunc(slices.Clone(in.Inventory), func(hr helmv2.HelmRelease) bool {
 		return called[types.NamespacedName{Namespace: hr.Namespace, Name: hr.Name}]
@@ -89,6 +92,32 @@ func install(in Input, kind events.WorkflowType) (*Plan, error) {
 		phases = append(phases, away)
 	}
 	return c.assemble(phases...)
+}
+
+// reshaped are the applications that are installed whole and are to be split, or the
+// other way. The objects that would move from one Helm release to another would be
+// gone in the end: whichever is upgraded last deletes what it no longer has.
+func reshaped(group *v1alpha1.ApplicationGroup, objects releases, live []helmv2.HelmRelease) field.ErrorList {
+	split := map[types.NamespacedName]bool{}
+	for _, hr := range live {
+		split[types.NamespacedName{Namespace: hr.Namespace, Name: hr.Name}] = hr.Annotations[v1alpha1.AnnotationSplit] != ""
+	}
+	var faults field.ErrorList
+	for i, app := range group.Spec.Applications {
+		own := objects[app.Name][v1alpha1.TaskName(app.Name, "")]
+		was, there := split[types.NamespacedName{Namespace: own.Namespace, Name: own.Name}]
+		if wanted := own.Annotations[v1alpha1.AnnotationSplit] != ""; !there || was == wanted {
+			continue
+		}
+		path := field.NewPath("spec", "applications").Index(i).Child("spec", "subcharts")
+		how := "is installed whole, and subcharts would split it"
+		if was {
+			how = "is split, and without subcharts it would be installed whole"
+		}
+		faults = append(faults, field.Invalid(path, app.Name,
+			"application "+app.Name+" "+how+": Helm would delete what moves from one release to another; remove the application first and add it again, or put subcharts back"))
+	}
+	return faults
 }
 
 // unsupported are the executors that cannot be run yet.

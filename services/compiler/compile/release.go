@@ -49,6 +49,9 @@ func (c *compiler) helmRelease(app v1alpha1.Application, dependencies []string, 
 		v1alpha1.AnnotationDependencies:            strings.Join(r.Dependencies, listSeparator),
 		v1alpha1.AnnotationApplicationDependencies: strings.Join(dependencies, listSeparator),
 	}
+	if len(app.Spec.Subcharts) > 0 {
+		annotations[v1alpha1.AnnotationSplit] = "true"
+	}
 	storage := ""
 	if piece.Subchart != "" {
 		annotations[v1alpha1.AnnotationSubchart] = piece.Subchart
