@@ -38,7 +38,7 @@ func TestWhatLeftTheSpecGoesLast(t *testing.T) {
 	}
 	got, _ := walk(t, p.Workflow)
 	want := map[string][]string{"a": {}, "b": {"a"}, "remove-d": {"b"}, "remove-c": {"remove-d"}}
-	if diff := cmp.Diff(want, map[string][]string(got[""])); diff != "" {
+	if diff := cmp.Diff(want, got[""]); diff != "" {
 		t.Errorf("entry (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(map[string]plan.Action{"a.a-a": plan.Install, "b.b-b": plan.Install, "remove-c.c-c": plan.Delete, "remove-d.d-d": plan.Delete}, actions(p)); diff != "" {
