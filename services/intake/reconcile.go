@@ -8,6 +8,7 @@ import (
 	"time"
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -66,7 +67,7 @@ func (r *reconciler) observe(ctx context.Context, name string) (admit.State, err
 	if group.DeletionTimestamp.IsZero() {
 		return s, nil
 	}
-	s.Overdue = time.Since(group.DeletionTimestamp.Time) > answerTime
+	s.Overdue = time.Since(asked(group)) > answerTime
 
 	owned := client.MatchingLabels{v1alpha1.LabelOwner: group.Name}
 	var releases helmv2.HelmReleaseList
@@ -99,6 +100,15 @@ func (r *reconciler) observe(ctx context.Context, name string) (admit.State, err
 		})
 	}
 	return s, nil
+}
+
+// asked is when the deletion was asked for last: by whoever deleted the group, or by us.
+func asked(group *v1alpha1.ApplicationGroup) time.Time {
+	at := group.DeletionTimestamp.Time
+	if again, err := time.Parse(time.RFC3339Nano, group.Annotations[v1alpha1.AnnotationRequestedAt]); err == nil && again.After(at) {
+		return again
+	}
+	return at // what a user wrote there need not be a time
 }
 
 func (r *reconciler) act(ctx context.Context, s admit.State, action admit.Action, why string) (ctrl.Result, error) {
@@ -143,7 +153,9 @@ func (r *reconciler) act(ctx context.Context, s admit.State, action admit.Action
 			group.Annotations = map[string]string{}
 		}
 		group.Annotations[v1alpha1.AnnotationRequestedAt] = time.Now().UTC().Format(time.RFC3339Nano)
-		if err := r.client.Patch(ctx, group, patch); client.IgnoreNotFound(err) != nil {
+		if err := r.client.Patch(ctx, group, patch); apierrors.IsConflict(err) {
+			return ctrl.Result{RequeueAfter: lookAgain}, nil // another replica asks, or the group is being written
+		} else if client.IgnoreNotFound(err) != nil {
 			return ctrl.Result{}, fmt.Errorf("asking again for the deletion of group %s: %w", group.Name, err)
 		}
 		return ctrl.Result{RequeueAfter: answerTime}, nil
