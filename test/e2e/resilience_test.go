@@ -166,6 +166,44 @@ func TestBusKilledInMidRollout(t *testing.T) {
 	once(t, g.Name)
 }
 
+// The bus loses all that it ever knew, in mid-rollout: history is gone, the rollout
+// and the group's next change are not.
+func TestBusLostInMidRollout(t *testing.T) {
+	s := serve(t)
+	add(t, s, "small", "1.0.0", configMapChart())
+	g := chain("forgotten", s.URL, 5)
+	create(t, g)
+	eventually(t, time.Minute, "releases under way", func(ctx context.Context) error {
+		var list helmv2.HelmReleaseList
+		if err := env.client.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelOwner: g.Name}); err != nil {
+			return err
+		}
+		if len(list.Items) < 2 {
+			return fmt.Errorf("%d releases", len(list.Items))
+		}
+		return nil
+	})
+	p, err := env.stack.Process("nats")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(env.stack.Dir, "data", "nats")); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	awaitReady(t, g.Name, 2*time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
+	inOrder(t, g.Name, 5)
+	update(t, g.Name, func(g *v1alpha1.ApplicationGroup) {
+		g.Spec.Applications[4].Spec.Release.Values = values(t, map[string]any{"message": "after"})
+	})
+	awaitReady(t, g.Name, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
+}
+
 // What is secret in the values is in no event, no workflow and no log.
 func TestSecretsStaySecret(t *testing.T) {
 	const canary = "c4n4ry-in-the-values"
