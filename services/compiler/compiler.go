@@ -40,7 +40,8 @@ func New() service.Service {
 		Long: `The compiler makes an Argo Workflow of an ApplicationGroup and its staged charts:
 a DAG of applications, of the releases of each, and of the executors of those. What
 is to be done at each node it writes into Secrets that the Workflow owns. A group
-that is being deleted gets the reverse.
+that is being deleted gets the reverse, and one whose rollout has failed a rollback to
+its last good revision.
 
 An older workflow of the group that still runs is stopped first. What cannot be
 compiled is said in the condition Compiled. Any number of replicas may run side by

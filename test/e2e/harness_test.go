@@ -197,6 +197,22 @@ func releases(t *testing.T, name string) map[string]helmv2.HelmRelease {
 	return out
 }
 
+// awaitReleases waits until a rollout is under way: at least n of the group's releases
+// are made.
+func awaitReleases(t *testing.T, name string, n int) {
+	t.Helper()
+	eventually(t, time.Minute, fmt.Sprintf("%d releases of group %s", n, name), func(ctx context.Context) error {
+		var list helmv2.HelmReleaseList
+		if err := env.client.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelOwner: name}); err != nil {
+			return err
+		}
+		if len(list.Items) < n {
+			return fmt.Errorf("%d so far", len(list.Items))
+		}
+		return nil
+	})
+}
+
 func names[V any](m map[string]V) []string {
 	out := make([]string, 0, len(m))
 	for k := range m {

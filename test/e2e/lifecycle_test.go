@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -254,9 +253,7 @@ func TestUpdate(t *testing.T) {
 func TestFailedInstall(t *testing.T) {
 	s := serve(t)
 	add(t, s, "small", "1.0.0", configMapChart())
-	broken := configMapChart()
-	broken["templates/broken.yaml"] = "apiVersion: v1\nkind: Service\nmetadata:\n  name: 1-is-no-name\nspec:\n  ports:\n    - port: 80\n"
-	add(t, s, "broken", "1.0.0", broken)
+	add(t, s, "broken", "1.0.0", brokenChart())
 	g := chain("broken", s.URL, 3)
 	g.Spec.Applications[1].Spec.Chart.Name = "broken"
 	begin := time.Now()
@@ -348,16 +345,7 @@ func TestDeleteInMidRollout(t *testing.T) {
 	add(t, s, "small", "1.0.0", configMapChart())
 	g := chain("aborted", s.URL, 12)
 	create(t, g)
-	eventually(t, time.Minute, "some releases", func(ctx context.Context) error {
-		var list helmv2.HelmReleaseList
-		if err := env.client.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelOwner: g.Name}); err != nil {
-			return err
-		}
-		if len(list.Items) < 3 {
-			return fmt.Errorf("%d releases", len(list.Items))
-		}
-		return nil
-	})
+	awaitReleases(t, g.Name, 3)
 	deleteInReverse(t, g.Name)
 	var left corev1.ConfigMapList
 	if err := env.client.List(t.Context(), &left, client.InNamespace(g.Name), client.MatchingLabels{"app.kubernetes.io/managed-by": "Helm"}); err != nil {

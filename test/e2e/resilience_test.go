@@ -13,9 +13,7 @@ import (
 	"testing"
 	"time"
 
-	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/local/stack"
@@ -57,16 +55,7 @@ func TestKilledInMidRollout(t *testing.T) {
 			// others when releases are under way.
 			created := i / 2
 			create(t, g)
-			eventually(t, time.Minute, "releases under way", func(ctx context.Context) error {
-				var list helmv2.HelmReleaseList
-				if err := env.client.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelOwner: g.Name}); err != nil {
-					return err
-				}
-				if len(list.Items) < created {
-					return fmt.Errorf("%d of %d", len(list.Items), created)
-				}
-				return nil
-			})
+			awaitReleases(t, g.Name, created)
 			for _, p := range processes(t, service) {
 				if err := p.Kill(t.Context()); err != nil {
 					t.Fatal(err)
@@ -141,16 +130,7 @@ func TestBusKilledInMidRollout(t *testing.T) {
 	add(t, s, "small", "1.0.0", configMapChart())
 	g := chain("busless", s.URL, 6)
 	create(t, g)
-	eventually(t, time.Minute, "releases under way", func(ctx context.Context) error {
-		var list helmv2.HelmReleaseList
-		if err := env.client.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelOwner: g.Name}); err != nil {
-			return err
-		}
-		if len(list.Items) < 2 {
-			return fmt.Errorf("%d releases", len(list.Items))
-		}
-		return nil
-	})
+	awaitReleases(t, g.Name, 2)
 	p, err := env.stack.Process("nats")
 	if err != nil {
 		t.Fatal(err)
@@ -173,16 +153,7 @@ func TestBusLostInMidRollout(t *testing.T) {
 	add(t, s, "small", "1.0.0", configMapChart())
 	g := chain("forgotten", s.URL, 5)
 	create(t, g)
-	eventually(t, time.Minute, "releases under way", func(ctx context.Context) error {
-		var list helmv2.HelmReleaseList
-		if err := env.client.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelOwner: g.Name}); err != nil {
-			return err
-		}
-		if len(list.Items) < 2 {
-			return fmt.Errorf("%d releases", len(list.Items))
-		}
-		return nil
-	})
+	awaitReleases(t, g.Name, 2)
 	p, err := env.stack.Process("nats")
 	if err != nil {
 		t.Fatal(err)
