@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	"github.com/fluxcd/pkg/apis/meta"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,6 +17,7 @@ import (
 // +kubebuilder:printcolumn:name="Ready",type="string",JSONPath=".status.conditions[?(@.type==\"Ready\")].status"
 // +kubebuilder:printcolumn:name="Reason",type="string",JSONPath=".status.conditions[?(@.type==\"Ready\")].reason"
 // +kubebuilder:printcolumn:name="Message",type="string",JSONPath=".status.conditions[?(@.type==\"Ready\")].message"
+// +kubebuilder:printcolumn:name="Progress",type="string",JSONPath=".status.rollout.progress"
 // +kubebuilder:printcolumn:name="RolledBack",type="string",JSONPath=".status.conditions[?(@.type==\"RollbackWorkflowSucceeded\")].status"
 // +kubebuilder:printcolumn:name="Age",type="date",JSONPath=".metadata.creationTimestamp"
 // +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 63",message="metadata.name may have at most 63 characters: it becomes the value of a label"
@@ -61,7 +63,29 @@ type ApplicationGroupSpec struct {
 	// +kubebuilder:validation:Maximum=100
 	RevisionHistoryLimit *int32 `json:"revisionHistoryLimit,omitempty"`
 
-	// Interval between reconciliations of a group that does not change.
+	// Suspend holds the group: no rollout of it is begun, and one that is under way
+	// begins nothing more. What runs stays as it is, and a deletion is carried out.
+	//
+	// +optional
+	Suspend bool `json:"suspend,omitempty"`
+
+	// NamespaceDeletionPolicy says what becomes of the namespaces that were made for
+	// the group when it is deleted. Keep, the default, leaves them. Delete deletes
+	// those in which no other group has a release. A namespace that was there
+	// before the group is never deleted.
+	//
+	// +optional
+	NamespaceDeletionPolicy NamespaceDeletionPolicy `json:"namespaceDeletionPolicy,omitempty"`
+
+	// Executor says where the steps of releases are run: event, the default, in
+	// Orkestra's executor service; pod, each in a pod of the workflow.
+	//
+	// +optional
+	Executor ExecutorMode `json:"executor,omitempty"`
+
+	// Interval at which the group is reconciled though nobody changes it: versions
+	// are resolved again, and a HelmRelease that was edited or deleted by hand is put
+	// back. Where it is not given, or 0, that happens only when it is asked for.
 	//
 	// +optional
 	// +kubebuilder:validation:Type=string
@@ -82,6 +106,14 @@ type Remediation struct {
 	//
 	// +optional
 	Strategy RemediationStrategy `json:"strategy,omitempty"`
+
+	// Retries of the forward workflow before the strategy is followed. The default
+	// is 0.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10
+	Retries int32 `json:"retries,omitempty"`
 }
 
 // RemediationStrategy is what becomes of a group whose rollout has failed.
@@ -94,6 +126,30 @@ const (
 	RemediationRollback RemediationStrategy = "Rollback"
 	RemediationReverse  RemediationStrategy = "Reverse"
 	RemediationNone     RemediationStrategy = "None"
+)
+
+// NamespaceDeletionPolicy is what becomes of a group's namespaces at its end.
+//
+// +kubebuilder:validation:Enum=Keep;Delete
+type NamespaceDeletionPolicy string
+
+// The policies.
+const (
+	NamespacesKeep   NamespaceDeletionPolicy = "Keep"
+	NamespacesDelete NamespaceDeletionPolicy = "Delete"
+)
+
+// ExecutorMode is where the steps of releases are run.
+//
+// +kubebuilder:validation:Enum=event;pod
+type ExecutorMode string
+
+// The modes.
+const (
+	// ExecutorModeEvent: in Orkestra's executor service, woken by events.
+	ExecutorModeEvent ExecutorMode = "event"
+	// ExecutorModePod: in a pod of the workflow, by Orkestra's executor image.
+	ExecutorModePod ExecutorMode = "pod"
 )
 
 // Application is one chart of a group.
@@ -145,6 +201,19 @@ type ApplicationSpec struct {
 	// +kubebuilder:validation:MaxItems=500
 	Subcharts []DAG `json:"subcharts,omitempty"`
 
+	// ParentPlacement is the place of the chart's own release among those of its
+	// subcharts: After all of them, which is the default, Before all of them, or
+	// Beside them.
+	//
+	// +optional
+	ParentPlacement ParentPlacement `json:"parentPlacement,omitempty"`
+
+	// Executor says where the steps of the application's releases are run. The
+	// default is that of the group.
+	//
+	// +optional
+	Executor ExecutorMode `json:"executor,omitempty"`
+
 	// Workflow is the DAG of executors that each release of the application goes
 	// through. Where it is empty there is one, of type helmrelease.
 	//
@@ -154,6 +223,18 @@ type ApplicationSpec struct {
 	// +kubebuilder:validation:MaxItems=50
 	Workflow []Executor `json:"workflow,omitempty"`
 }
+
+// ParentPlacement is where a chart's own release stands among those of its subcharts.
+//
+// +kubebuilder:validation:Enum=After;Before;Beside
+type ParentPlacement string
+
+// The placements.
+const (
+	ParentAfter  ParentPlacement = "After"
+	ParentBefore ParentPlacement = "Before"
+	ParentBeside ParentPlacement = "Beside"
+)
 
 // ChartRef is a chart in a registry.
 type ChartRef struct {
@@ -178,14 +259,53 @@ type ChartRef struct {
 	// +kubebuilder:validation:MaxLength=256
 	Version string `json:"version,omitempty"`
 
-	// AuthSecretRef names a Secret with the credentials of the registry: username,
-	// password, tls.crt, tls.key, ca.crt. Its namespace is "default" where it is
-	// not given.
+	// Digest pins the chart, as sha256:<hex>: that of the archive, or, in an OCI
+	// registry, that of the manifest or of the archive.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=71
+	// +kubebuilder:validation:Pattern=`^sha256:[a-f0-9]{64}$`
+	Digest string `json:"digest,omitempty"`
+
+	// Verify asks for a proof of who made the chart.
+	//
+	// +optional
+	Verify *ChartVerification `json:"verify,omitempty"`
+
+	// AuthSecretRef names a Secret with the credentials of the registry: username and
+	// password, or token; tls.crt and tls.key; ca.crt; or one of type
+	// kubernetes.io/dockerconfigjson. Its namespace is "default" where it is not
+	// given.
 	//
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="has(self.name) && size(self.name) > 0",message="must name a Secret",fieldPath=".name"
 	AuthSecretRef *corev1.ObjectReference `json:"authSecretRef,omitempty"`
 }
+
+// ChartVerification says how a chart proves who made it.
+type ChartVerification struct {
+	// Provider of the proof. Provenance is Helm's own: a signed .prov file beside the
+	// archive. Cosign is a signature in the OCI registry that has the chart.
+	Provider VerificationProvider `json:"provider"`
+
+	// SecretRef names the Secret with the public keys to trust. Every entry is read:
+	// an OpenPGP keyring for Provenance, a public key in PEM for Cosign. Its namespace
+	// is "default" where it is not given.
+	//
+	// +kubebuilder:validation:XValidation:rule="has(self.name) && size(self.name) > 0",message="must name a Secret",fieldPath=".name"
+	SecretRef corev1.SecretReference `json:"secretRef"`
+}
+
+// VerificationProvider is a kind of proof.
+//
+// +kubebuilder:validation:Enum=Provenance;Cosign
+type VerificationProvider string
+
+// The providers.
+const (
+	VerifyProvenance VerificationProvider = "Provenance"
+	VerifyCosign     VerificationProvider = "Cosign"
+)
 
 // Release carries what goes into the spec of a HelmRelease.
 type Release struct {
@@ -216,11 +336,63 @@ type Release struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="must be a duration such as 90s, 10m or 1h30m"
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
 
-	// Values for the chart. Every piece of a split chart gets all of them.
+	// Values for the chart. A piece of a split chart gets those that it can see.
 	//
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
 	Values *apiextensionsv1.JSON `json:"values,omitempty"`
+
+	// ValuesFrom refers to ConfigMaps and Secrets in the target namespace that hold
+	// values, merged in this order, with those of the field values over them. A change
+	// of what they hold is rolled out, and rolled back, like a change of the spec.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=100
+	ValuesFrom []helmv2.ValuesReference `json:"valuesFrom,omitempty"`
+
+	// ReadyExpr is a CEL expression that must hold before the release counts as
+	// ready, besides Helm's own success. Its variable self is the HelmRelease.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=4096
+	ReadyExpr string `json:"readyExpr,omitempty"`
+
+	// ServiceAccountName that Helm acts as, in the target namespace.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	ServiceAccountName string `json:"serviceAccountName,omitempty"`
+
+	// KubeConfig of another cluster, to install the release there.
+	//
+	// +optional
+	KubeConfig *meta.KubeConfigReference `json:"kubeConfig,omitempty"`
+
+	// MaxHistory is how many records of a release Helm keeps; 0 is all of them. The
+	// default is helm-controller's, 5.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	MaxHistory *int `json:"maxHistory,omitempty"`
+
+	// DriftDetection has helm-controller look for, and mend, what was changed by hand
+	// in the objects of the release.
+	//
+	// +optional
+	DriftDetection *helmv2.DriftDetection `json:"driftDetection,omitempty"`
+
+	// PostRenderers change what the chart renders before Helm installs it.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=100
+	PostRenderers []helmv2.PostRenderer `json:"postRenderers,omitempty"`
+
+	// CommonMetadata is put on all objects of the release.
+	//
+	// +optional
+	CommonMetadata *helmv2.CommonMetadata `json:"commonMetadata,omitempty"`
 
 	// Install holds options of the Helm install action.
 	//
@@ -257,18 +429,24 @@ type Release struct {
 
 // ExecutorType says what runs a step of a release.
 //
-// +kubebuilder:validation:Enum=helmrelease;keptn;custom
+// +kubebuilder:validation:Enum=helmrelease;keptn;custom;job;wait
 type ExecutorType string
 
-// The executor types of the original.
+// The executor types: three of the original, and two that gate what follows.
 const (
 	ExecutorHelmRelease ExecutorType = "helmrelease"
 	ExecutorKeptn       ExecutorType = "keptn"
 	ExecutorCustom      ExecutorType = "custom"
+	// ExecutorJob runs a Job to its end: a migration, a smoke test.
+	ExecutorJob ExecutorType = "job"
+	// ExecutorWait waits until an object is as an expression says.
+	ExecutorWait ExecutorType = "wait"
 )
 
 // Executor is one step of the DAG that each release of an application goes through.
 //
+// +kubebuilder:validation:XValidation:rule="has(self.type) && self.type == 'job' ? has(self.job) : !has(self.job)",message="an executor of type job has a Job, and no other has one",fieldPath=".job"
+// +kubebuilder:validation:XValidation:rule="has(self.type) && self.type == 'wait' ? has(self.wait) : !has(self.wait)",message="an executor of type wait says what it waits for, and no other does",fieldPath=".wait"
 // +kubebuilder:validation:XValidation:rule="!has(self.type) || self.type != 'custom' || (has(self.image) && has(self.image.image) && size(self.image.image) > 0)",message="a custom executor runs a container: name its image in image.image",fieldPath=".image"
 type Executor struct {
 	DAG `json:",inline"`
@@ -289,6 +467,58 @@ type Executor struct {
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
 	Params *apiextensionsv1.JSON `json:"params,omitempty"`
+
+	// Job is the spec of a batch/v1 Job that an executor of type job runs in the
+	// target namespace. It is run again when it, or what the release installs, has
+	// changed; a Job that has failed is run again by the next rollout.
+	//
+	// +optional
+	// +kubebuilder:validation:Type=object
+	// +kubebuilder:pruning:PreserveUnknownFields
+	Job *apiextensionsv1.JSON `json:"job,omitempty"`
+
+	// Wait is what an executor of type wait waits for.
+	//
+	// +optional
+	Wait *WaitFor `json:"wait,omitempty"`
+
+	// Timeout of a step of type job or wait. The default is the release's.
+	//
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="must be a duration such as 90s, 10m or 1h30m"
+	Timeout *metav1.Duration `json:"timeout,omitempty"`
+}
+
+// WaitFor names an object, and says what it must be like.
+type WaitFor struct {
+	// APIVersion and Kind of the object.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	APIVersion string `json:"apiVersion"`
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Kind string `json:"kind"`
+	// Name of the object.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// Namespace of the object; the default is the target namespace. It means nothing
+	// to an object that has none.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Namespace string `json:"namespace,omitempty"`
+	// Expr is a CEL expression over the object, self. Where it is not given the object
+	// must be there and, as kstatus sees it, current.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=4096
+	Expr string `json:"expr,omitempty"`
 }
 
 // ApplicationGroupStatus is what was seen of a group.
@@ -299,6 +529,11 @@ type ApplicationGroupStatus struct {
 	// +listType=map
 	// +listMapKey=name
 	Applications []ApplicationStatus `json:"applications,omitempty"`
+
+	// Rollout is the newest workflow of the group.
+	//
+	// +optional
+	Rollout *RolloutStatus `json:"rollout,omitempty"`
 
 	// ObservedGeneration is the generation that Ready speaks of.
 	//
@@ -324,6 +559,40 @@ type ApplicationGroupStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
+// RolloutStatus is how far a workflow has come.
+type RolloutStatus struct {
+	// Revision is the name of the ControllerRevision that the workflow takes the group
+	// to; a reverse has none.
+	//
+	// +optional
+	Revision string `json:"revision,omitempty"`
+	// Generation of the group that the workflow is for.
+	Generation int64 `json:"generation"`
+	// Type of the workflow: forward, rollback or reverse.
+	Type string `json:"type"`
+	// Workflow is the object's name, in the Orkestra namespace.
+	Workflow string `json:"workflow"`
+	// Phase of the workflow, in Argo's words: Pending, Running, Succeeded, Failed,
+	// Error.
+	//
+	// +optional
+	Phase string `json:"phase,omitempty"`
+	// Started and Finished are Argo's times.
+	//
+	// +optional
+	Started *metav1.Time `json:"started,omitempty"`
+	// +optional
+	Finished *metav1.Time `json:"finished,omitempty"`
+	// Done of Total release nodes of the workflow have succeeded.
+	Done int32 `json:"done"`
+	// +optional
+	Total int32 `json:"total,omitempty"`
+	// Progress is "done/total", for a column.
+	//
+	// +optional
+	Progress string `json:"progress,omitempty"`
+}
+
 // ApplicationStatus is what was seen of one application.
 type ApplicationStatus struct {
 	// Name of the application in the spec.
@@ -339,6 +608,11 @@ type ApplicationStatus struct {
 
 // ChartStatus is what was seen of one chart.
 type ChartStatus struct {
+	// Chart that was staged, as its repository calls it.
+	//
+	// +optional
+	Chart string `json:"chart,omitempty"`
+
 	// Version that was resolved and staged.
 	//
 	// +optional
@@ -354,6 +628,16 @@ type ChartStatus struct {
 	// +optional
 	Error string `json:"error,omitempty"`
 
+	// Phase of the chart's release.
+	//
+	// +optional
+	Phase ReleasePhase `json:"phase,omitempty"`
+
+	// LastTransitionTime is when the phase changed last.
+	//
+	// +optional
+	LastTransitionTime *metav1.Time `json:"lastTransitionTime,omitempty"`
+
 	// Conditions of the chart's release.
 	//
 	// +optional
@@ -361,3 +645,22 @@ type ChartStatus struct {
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
+
+// ReleasePhase is how far a release has come, in one word.
+//
+// +kubebuilder:validation:Enum=Pending;Progressing;Ready;Failed;Deleting
+type ReleasePhase string
+
+// The phases.
+const (
+	// ReleasePending: there is no HelmRelease yet.
+	ReleasePending ReleasePhase = "Pending"
+	// ReleaseProgressing: helm-controller is at work.
+	ReleaseProgressing ReleasePhase = "Progressing"
+	// ReleaseReady: Helm installed what the HelmRelease asks for.
+	ReleaseReady ReleasePhase = "Ready"
+	// ReleaseFailed: Helm gave up.
+	ReleaseFailed ReleasePhase = "Failed"
+	// ReleaseDeleting: the HelmRelease is being deleted.
+	ReleaseDeleting ReleasePhase = "Deleting"
+)

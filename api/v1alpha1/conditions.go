@@ -45,6 +45,9 @@ const (
 	ReasonAccepted = "Accepted"
 	ReasonStaged   = "Staged"
 	ReasonCompiled = "Compiled"
+	// ReasonUnchanged, of Compiled=True: everything is as the spec asks for already,
+	// so that there is no workflow.
+	ReasonUnchanged = "Unchanged"
 )
 
 // Reasons of Staged=False: a closed list.
@@ -58,7 +61,13 @@ const (
 	// ReasonAuthenticationFailed: the registry refused the credentials, or the
 	// Secret that should hold them is missing or incomplete.
 	ReasonAuthenticationFailed = "AuthenticationFailed"
-	// ReasonDigestMismatch: the archive is not what the index promised.
+	// ReasonVerificationFailed: the chart does not prove that it was made by whom
+	// verify trusts.
+	ReasonVerificationFailed = "VerificationFailed"
+	// ReasonValuesNotFound: what valuesFrom refers to is not there, or holds no
+	// values; tried again.
+	ReasonValuesNotFound = "ValuesNotFound"
+	// ReasonDigestMismatch: the archive is not what the index or the spec promised.
 	ReasonDigestMismatch = "DigestMismatch"
 	// ReasonInvalidChart: the archive is not a chart, or not one that can be split
 	// as the spec asks.

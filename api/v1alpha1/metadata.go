@@ -18,7 +18,11 @@ const (
 	LabelOwner = metadataPrefix + "owner"
 	// LabelWorkflowType is forward, reverse or rollback, on a Workflow.
 	LabelWorkflowType = metadataPrefix + "workflow-type"
-	// LabelGeneration is the group's generation, on a Workflow.
+	// AnnotationForceDelete on a group that is being deleted lets it go at once,
+	// whatever is left of it: its releases are deleted and not waited for.
+	AnnotationForceDelete = metadataPrefix + "force-delete"
+
+	// LabelGeneration is the group's generation, on a Workflow and a HelmRelease.
 	LabelGeneration = metadataPrefix + "appgroup-generation"
 	// LabelChart is the name of the staged chart, on a HelmRelease.
 	LabelChart = metadataPrefix + "chart"
@@ -28,6 +32,10 @@ const (
 	// of a group's charts.
 	LabelStorage = metadataPrefix + "storage"
 
+	// LabelValues marks a Secret that holds the values of a release, merged from all
+	// that the spec refers to. It is immutable, and named by what it holds.
+	LabelValues = metadataPrefix + "values"
+
 	// LabelRevision with the value RevisionGood is on a ControllerRevision that was
 	// rolled out whole.
 	LabelRevision = metadataPrefix + "revision"
@@ -36,7 +44,8 @@ const (
 	// AnnotationParentChart is the name of the chart that a piece was split from,
 	// on a HelmRelease.
 	AnnotationParentChart = metadataPrefix + "parent-chart"
-	// AnnotationGroupUID is the UID of the group, on a Workflow and a HelmRelease.
+	// AnnotationGroupUID is the UID of the group, on a Workflow, a HelmRelease, and a
+	// namespace that was made for the group.
 	AnnotationGroupUID = metadataPrefix + "group-uid"
 	// AnnotationRollout is the identity of the rollout, on a Workflow and, of the
 	// workflow that wrote it last, on a HelmRelease, as JSON of

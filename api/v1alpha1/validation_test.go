@@ -213,7 +213,7 @@ func TestValidateRefuses(t *testing.T) {
 			want: []string{
 				`spec.applications[0].spec.workflow[1].image: Required value: a custom executor runs a container: say which, or leave out the type`,
 				`spec.applications[0].spec.workflow[2].image.image: Required value: name the image that the container of a custom executor runs`,
-				`spec.applications[0].spec.workflow[3].type: Unsupported value: "helm": supported values: "helmrelease", "keptn", "custom"`,
+				`spec.applications[0].spec.workflow[3].type: Unsupported value: "helm": supported values: "helmrelease", "keptn", "custom", "job", "wait"`,
 				`spec.applications[0].spec.workflow[2].dependencies[0]: Invalid value: "four": is not an entry of workflow: add it, or remove the dependency; there are "five", "one", "three", "two"`,
 				`spec.applications[0].spec.workflow: Invalid value: "one -> two -> one": each of these waits for the next, so that none can start: remove one of the dependencies`,
 			},
@@ -286,6 +286,75 @@ func TestValidateRefuses(t *testing.T) {
 				`spec.applications[1].spec.release.rollback.timeout: Invalid value: "-1s": must not be negative: leave it out to have the default`,
 				`spec.applications[1].spec.release.uninstall.timeout: Invalid value: "-1s": must not be negative: leave it out to have the default`,
 				`spec.applications[1].spec.release.test.timeout: Invalid value: "-1s": must not be negative: leave it out to have the default`,
+			},
+		},
+		"Proof": {
+			reason: "a proof has a provider that fits the registry, and keys",
+			group: group(
+				application("a", chart(func(c *v1alpha1.ChartRef) {
+					c.Digest = "sha256:abc"
+					c.Verify = &v1alpha1.ChartVerification{Provider: v1alpha1.VerifyCosign}
+				})),
+				application("b", chart(func(c *v1alpha1.ChartRef) { c.Verify = &v1alpha1.ChartVerification{Provider: "pgp"} })),
+			),
+			want: []string{
+				`spec.applications[0].spec.chart.digest: Invalid value: "sha256:abc": must be sha256: and 64 hexadecimal digits, as sha256sum prints them`,
+				`spec.applications[0].spec.chart.verify.provider: Invalid value: "Cosign": signatures of cosign are in OCI registries only: use Provenance, or an oci:// URL`,
+				`spec.applications[0].spec.chart.verify.secretRef.name: Required value: name the Secret with the public keys to trust`,
+				`spec.applications[1].spec.chart.verify.provider: Unsupported value: "pgp": supported values: "Provenance", "Cosign"`,
+				`spec.applications[1].spec.chart.verify.secretRef.name: Required value: name the Secret with the public keys to trust`,
+			},
+		},
+		"Gates": {
+			reason: "a step that gates says what it runs or waits for, and does not stand for the release",
+			group: group(
+				application("a", workflow(
+					v1alpha1.Executor{DAG: dag("one"), Type: v1alpha1.ExecutorJob, Job: &apiextensionsv1.JSON{Raw: []byte(`{"template":{"spec":{"image":"x"}}}`)}},
+					v1alpha1.Executor{DAG: dag("two"), Type: v1alpha1.ExecutorJob, Job: &apiextensionsv1.JSON{Raw: []byte(`{"template":{}}`)}},
+					v1alpha1.Executor{DAG: dag("three"), Type: v1alpha1.ExecutorWait, Wait: &v1alpha1.WaitFor{APIVersion: "a/b/c"}, Timeout: duration(-1)},
+				)),
+				application("b", workflow(
+					v1alpha1.Executor{DAG: dag("one"), Wait: &v1alpha1.WaitFor{}, Job: &apiextensionsv1.JSON{}},
+					v1alpha1.Executor{DAG: dag("two"), Type: v1alpha1.ExecutorJob},
+					v1alpha1.Executor{DAG: dag("three"), Type: v1alpha1.ExecutorWait},
+				)),
+			),
+			want: []string{
+				`spec.applications[0].spec.workflow: Invalid value: "one": no step installs the release: add an executor of type helmrelease`,
+				`spec.applications[0].spec.workflow[0].job: Invalid value: is not the spec of a Job: json: unknown field "image"`,
+				`spec.applications[0].spec.workflow[1].job.template.spec.containers: Required value: say what the Job runs`,
+				`spec.applications[0].spec.workflow[2].timeout: Invalid value: "-1ns": must not be negative: leave it out to have the default`,
+				`spec.applications[0].spec.workflow[2].wait.apiVersion: Invalid value: "a/b/c": must look like v1 or apps/v1`,
+				`spec.applications[0].spec.workflow[2].wait.kind: Required value: say of which kind the object is, such as Deployment`,
+				`spec.applications[0].spec.workflow[2].wait.name: Required value: name the object to wait for`,
+				`spec.applications[1].spec.workflow[0].job: Forbidden: only an executor of type job has one`,
+				`spec.applications[1].spec.workflow[0].wait: Forbidden: only an executor of type wait has one`,
+				`spec.applications[1].spec.workflow[1].job: Required value: an executor of type job runs a Job: give its spec`,
+				`spec.applications[1].spec.workflow[2].wait: Required value: an executor of type wait waits for an object: say for which`,
+			},
+		},
+		"Policies": {
+			reason: "what is chosen from a list is on it",
+			group: func() *v1alpha1.ApplicationGroup {
+				g := group(application("a", release(func(r *v1alpha1.Release) {
+					r.ValuesFrom = []helmv2.ValuesReference{{Kind: "Pod"}}
+					r.MaxHistory = new(-1)
+				})))
+				g.Spec.NamespaceDeletionPolicy, g.Spec.Executor = "Sometimes", "vm"
+				g.Spec.Remediation = &v1alpha1.Remediation{Strategy: "Hope", Retries: 11}
+				g.Spec.Applications[0].Spec.ParentPlacement, g.Spec.Applications[0].Spec.Executor = "Under", "vm"
+				return g
+			}(),
+			want: []string{
+				`spec.namespaceDeletionPolicy: Unsupported value: "Sometimes": supported values: "Keep", "Delete"`,
+				`spec.executor: Unsupported value: "vm": supported values: "event", "pod"`,
+				`spec.remediation.strategy: Unsupported value: "Hope": supported values: "Rollback", "Reverse", "None"`,
+				`spec.remediation.retries: Invalid value: 11: must be from 0 to 10`,
+				`spec.applications[0].spec.release.valuesFrom[0].kind: Unsupported value: "Pod": supported values: "ConfigMap", "Secret"`,
+				`spec.applications[0].spec.release.valuesFrom[0].name: Required value: name the Pod`,
+				`spec.applications[0].spec.release.maxHistory: Invalid value: -1: must not be negative: 0 keeps all records`,
+				`spec.applications[0].spec.parentPlacement: Unsupported value: "Under": supported values: "After", "Before", "Beside"`,
+				`spec.applications[0].spec.executor: Unsupported value: "vm": supported values: "event", "pod"`,
 			},
 		},
 		"Interval": {

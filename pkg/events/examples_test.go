@@ -20,12 +20,13 @@ var examples = func() []events.Payload {
 	return []events.Payload{
 		events.GroupDesired{},
 		events.GroupRejected{Reason: "CyclicDependency", Message: "a -> b -> a"},
+		events.GroupSuspended{},
 		events.GroupDeleting{},
 		events.GroupDeleted{},
 		events.ChartsStaged{Applications: []events.StagedApplication{{
 			Name: "bookinfo", Chart: "bookinfo", Version: "1.0.0", Digest: "sha256:00",
 			Pieces: []events.StagedPiece{
-				{Subchart: "ratings", SubchartVersion: "0.1.0", Chart: "bookinfo-ratings", Version: "1.0.0", Digest: "sha256:01", HelmChart: "b-01"},
+				{Subchart: "ratings", SubchartVersion: "0.1.0", Chart: "bookinfo-ratings", Version: "1.0.0", Digest: "sha256:01", HelmChart: "b-01", ValuePaths: []string{"global", "ratings"}},
 				{Chart: "bookinfo", Version: "1.0.0", Digest: "sha256:02", HelmChart: "b-02"},
 			},
 			Warnings: []string{"subchart reviews is disabled by the values"},
@@ -40,6 +41,7 @@ var examples = func() []events.Payload {
 		events.ReleaseFailed{ReleaseRef: release, Reason: "InstallFailed", Message: "no such image"},
 		events.ReleaseExpired{ReleaseRef: release, TimeoutSeconds: 300},
 		events.ReleaseDeleted{ReleaseRef: release},
+		events.RolloutUnchanged{Releases: 4},
 		events.RolloutSucceeded{WorkflowRef: workflow},
 		events.RolloutFailed{WorkflowRef: workflow, Reason: "Failed", Message: "ratings failed", Task: "bookinfo.ratings"},
 	}

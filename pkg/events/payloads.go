@@ -10,6 +10,8 @@ const (
 	TypeGroupDesired Type = "dev.orkestra.group.desired.v1"
 	// TypeGroupRejected: intake found the spec invalid; the rollout ends here.
 	TypeGroupRejected Type = "dev.orkestra.group.rejected.v1"
+	// TypeGroupSuspended: the group is held; what is under way begins nothing more.
+	TypeGroupSuspended Type = "dev.orkestra.group.suspended.v1"
 	// TypeGroupDeleting: the group carries a deletion timestamp.
 	TypeGroupDeleting Type = "dev.orkestra.group.deleting.v1"
 	// TypeGroupDeleted: intake let the group go; everything that it had made is gone.
@@ -34,6 +36,9 @@ const (
 	TypeReleaseFailed  Type = "dev.orkestra.release.failed.v1"
 	TypeReleaseExpired Type = "dev.orkestra.release.expired.v1"
 	TypeReleaseDeleted Type = "dev.orkestra.release.deleted.v1"
+	// TypeRolloutUnchanged: the group is as the rollout asks for already; there is no
+	// workflow.
+	TypeRolloutUnchanged Type = "dev.orkestra.rollout.unchanged.v1"
 	// TypeRolloutSucceeded and TypeRolloutFailed: a workflow has finished.
 	TypeRolloutSucceeded Type = "dev.orkestra.rollout.succeeded.v1"
 	TypeRolloutFailed    Type = "dev.orkestra.rollout.failed.v1"
@@ -70,6 +75,9 @@ type GroupRejected struct {
 	// Message names the field and what to change.
 	Message string `json:"message"`
 }
+
+// GroupSuspended asks for a pause of what is under way.
+type GroupSuspended struct{}
 
 // GroupDeleting asks for the reverse of everything.
 type GroupDeleting struct{}
@@ -116,6 +124,10 @@ type StagedPiece struct {
 	Digest string `json:"digest"`
 	// HelmChart is the name of the source-controller object in the Orkestra namespace.
 	HelmChart string `json:"helmChart"`
+	// ValuePaths are the paths into the application's values, dotted, of all that the
+	// piece can see of them: where nothing below them has changed, the piece renders
+	// what it did. Empty is everything.
+	ValuePaths []string `json:"valuePaths,omitempty"`
 }
 
 // ChartsFailed names the first application whose chart could not be staged.
@@ -215,6 +227,12 @@ type ReleaseExpired struct {
 // ReleaseDeleted says that the HelmRelease is gone from the API server, and
 // with it, by its finalizer, the Helm release.
 type ReleaseDeleted struct{ ReleaseRef }
+
+// RolloutUnchanged says that there is nothing to do.
+type RolloutUnchanged struct {
+	// Releases that are as they should be.
+	Releases int `json:"releases"`
+}
 
 // RolloutSucceeded says that a workflow has done all that it was for.
 type RolloutSucceeded struct{ WorkflowRef }

@@ -34,6 +34,7 @@ var registry = []struct {
 }{
 	entry[GroupDesired](),
 	entry[GroupRejected](),
+	entry[GroupSuspended](),
 	entry[GroupDeleting](),
 	entry[GroupDeleted](),
 	entry[ChartsStaged](),
@@ -47,6 +48,7 @@ var registry = []struct {
 	entry[ReleaseFailed](),
 	entry[ReleaseExpired](),
 	entry[ReleaseDeleted](),
+	entry[RolloutUnchanged](),
 	entry[RolloutSucceeded](),
 	entry[RolloutFailed](),
 }
@@ -125,6 +127,7 @@ func (r ReleaseRef) key() string {
 // EventType implements Payload.
 func (GroupDesired) EventType() Type      { return TypeGroupDesired }
 func (GroupRejected) EventType() Type     { return TypeGroupRejected }
+func (GroupSuspended) EventType() Type    { return TypeGroupSuspended }
 func (GroupDeleting) EventType() Type     { return TypeGroupDeleting }
 func (GroupDeleted) EventType() Type      { return TypeGroupDeleted }
 func (ChartsStaged) EventType() Type      { return TypeChartsStaged }
@@ -138,6 +141,7 @@ func (ReleaseReady) EventType() Type      { return TypeReleaseReady }
 func (ReleaseFailed) EventType() Type     { return TypeReleaseFailed }
 func (ReleaseExpired) EventType() Type    { return TypeReleaseExpired }
 func (ReleaseDeleted) EventType() Type    { return TypeReleaseDeleted }
+func (RolloutUnchanged) EventType() Type  { return TypeRolloutUnchanged }
 func (RolloutSucceeded) EventType() Type  { return TypeRolloutSucceeded }
 func (RolloutFailed) EventType() Type     { return TypeRolloutFailed }
 
@@ -145,6 +149,7 @@ func (RolloutFailed) EventType() Type     { return TypeRolloutFailed }
 // it has up to three workflows, and many nodes and releases.
 func (GroupDesired) Key() string        { return "" }
 func (GroupRejected) Key() string       { return "" }
+func (GroupSuspended) Key() string      { return "" }
 func (GroupDeleting) Key() string       { return "" }
 func (GroupDeleted) Key() string        { return "" }
 func (ChartsStaged) Key() string        { return "" }
@@ -158,5 +163,6 @@ func (p ReleaseReady) Key() string      { return p.key() }
 func (p ReleaseFailed) Key() string     { return p.key() }
 func (p ReleaseExpired) Key() string    { return p.key() }
 func (p ReleaseDeleted) Key() string    { return p.key() }
+func (RolloutUnchanged) Key() string    { return "" }
 func (p RolloutSucceeded) Key() string  { return p.key() }
 func (p RolloutFailed) Key() string     { return p.key() }

@@ -10,8 +10,11 @@ import (
 	"strconv"
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"orkestra.dev/api/v1alpha1"
 )
 
 // LabelWorkflow is on each Secret of a plan: the name of the workflow.
@@ -34,7 +37,22 @@ const (
 	Delete  Action = "delete"
 )
 
-// Node is one release node of a workflow.
+// Kind is what a node is about.
+type Kind string
+
+// The kinds.
+const (
+	// Release, which the empty kind is too: a HelmRelease is written or deleted.
+	Release Kind = "release"
+	// Job: a Job is run to its end. The delete of it does nothing.
+	Job Kind = "job"
+	// Wait: an object is looked at until it is as it should be.
+	Wait Kind = "wait"
+	// Prepare: what a pod's HelmRelease needs is made: its namespaces and values.
+	Prepare Kind = "prepare"
+)
+
+// Node is one node of a workflow that an executor runs.
 type Node struct {
 	// Task is the node's place in the workflow: <application>.<task>, and
 	// <application>.<task>.<executor> where a release has several executors. It is
@@ -44,6 +62,21 @@ type Node struct {
 	Action Action `json:"action"`
 	// Release to apply; only its name and namespace matter to Delete.
 	Release *helmv2.HelmRelease `json:"release"`
+	// Kind of the node; Release where it is empty. Release is set in all kinds: of a
+	// Job it is the release that the step belongs to.
+	Kind Kind `json:"kind,omitempty"`
+	// Values is an immutable Secret, named by what it holds, that the release refers
+	// to, to be made before it; nil where there is none.
+	Values *corev1.Secret `json:"values,omitempty"`
+	// ReadyExpr is a CEL expression over the HelmRelease, self, that must hold, too,
+	// before the node has succeeded.
+	ReadyExpr string `json:"readyExpr,omitempty"`
+	// Job to run, of kind Job, named by what it and the release are.
+	Job *batchv1.Job `json:"job,omitempty"`
+	// Wait is what to wait for, of kind Wait, with its namespace.
+	Wait *v1alpha1.WaitFor `json:"wait,omitempty"`
+	// Timeout of a node of kind Job or Wait, from its activation.
+	Timeout metav1.Duration `json:"timeout,omitzero"`
 }
 
 // Secrets packs the nodes into as many Secrets as they need, named
