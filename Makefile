@@ -62,6 +62,16 @@ test-unit: $(tools) ## Run the unit tests of every module; what has not changed 
 test-e2e: $(tools) ## Run the e2e tests, on a stack of their own; RUN=<regexp> picks some
 	$(gotestsum) --format standard-verbose -- -count=1 -p 1 -timeout 90m -run '$(RUN)' ./test/...
 
+# FUZZTIME is how long each target gets: make fuzz FUZZTIME=10m
+FUZZTIME ?= 60s
+
+.PHONY: fuzz bench
+fuzz: ## Fuzz every fuzz target for a minute each; what is found becomes a seed in testdata
+	FUZZTIME=$(FUZZTIME) hack/fuzz
+
+bench: ## Measure the staging of 200 charts on a stack of its own; writes docs/benchmarks/staging.*
+	go run ./bench/staging
+
 ## Its code
 
 .PHONY: generate

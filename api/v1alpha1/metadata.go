@@ -22,6 +22,14 @@ const (
 	// whatever is left of it: its releases are deleted and not waited for.
 	AnnotationForceDelete = metadataPrefix + "force-delete"
 
+	// AnnotationReferences on a group is what the rollout that was announced last saw
+	// of the Secrets and ConfigMaps that the group refers to,
+	// <rollout>/<values>/<credentials>: digests of names, UIDs and resource versions.
+	AnnotationReferences = metadataPrefix + "references"
+	// AnnotationUnusedSince on a HelmChart is when the stager found nobody to refer to
+	// it, RFC 3339: it is deleted a while later.
+	AnnotationUnusedSince = metadataPrefix + "unused-since"
+
 	// LabelGeneration is the group's generation, on a Workflow and a HelmRelease.
 	LabelGeneration = metadataPrefix + "appgroup-generation"
 	// LabelChart is the name of the staged chart, on a HelmRelease.

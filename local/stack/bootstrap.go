@@ -40,11 +40,11 @@ var (
 	nodes = corev1.SchemeGroupVersion.WithResource("nodes")
 )
 
-// bootstrap puts into the cluster what the controllers need before they start: CRDs, namespaces, Argo's configuration,
-// and, where our services run, the admission webhook. It can be repeated.
-func (s *Stack) bootstrap(ctx context.Context, client dynamic.Interface, crdFiles []string, webhookURL string) error {
+// bootstrap puts into the cluster what the controllers need before they start: CRDs, admission policies, namespaces,
+// Argo's configuration, and, where our services run, the admission webhook. It can be repeated.
+func (s *Stack) bootstrap(ctx context.Context, client dynamic.Interface, manifests []string, webhookURL string) error {
 	g, gctx := errgroup.WithContext(ctx)
-	for _, f := range crdFiles {
+	for _, f := range manifests {
 		g.Go(func() error { return applyFile(gctx, client, f) })
 	}
 	g.Go(func() error {

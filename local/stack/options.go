@@ -27,7 +27,7 @@ var Services = []string{"intake", "stager", "compiler", "executor", "watcher"}
 
 // Options say what Up brings up. Only Root is required.
 type Options struct {
-	// Root is the checkout: the servers' modules, the services and deploy/crds are found below it.
+	// Root is the checkout: the servers' modules, the services, deploy/crds and deploy/policies are found below it.
 	Root string
 	// Dir keeps the state of this stack: records, data, logs, certificates. Default: Root/.local.
 	// Executables are always shared in Root/.local/bin.

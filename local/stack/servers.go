@@ -138,9 +138,10 @@ func (p *planner) chartmuseum() spec {
 	return spec{
 		Name: "chartmuseum", Binary: id, Rank: ranksStorage, Ports: []int{port},
 		Health: "http://" + loopback(port) + "/health",
-		// Depth 1: a repository for each group. Overwriting stays refused, which is ChartMuseum's default.
+		// Depth 1: a repository for each group. Overwriting stays refused, which is ChartMuseum's default. Without state
+		// files: a ChartMuseum that is killed while it writes one answers with 500 until somebody removes it.
 		Command: []string{path, "--listen-host=127.0.0.1", "--port=" + strconv.Itoa(port), "--depth=1",
-			"--storage=local", "--storage-local-rootdir=" + p.data("charts")},
+			"--disable-statefiles", "--storage=local", "--storage-local-rootdir=" + p.data("charts")},
 		Exports: map[string]string{"CHARTMUSEUM_URL": "http://" + loopback(port)},
 	}
 }

@@ -162,7 +162,7 @@ func (s *Stack) retire(ctx context.Context, p plan, services bool) error {
 
 // start starts whatever does not depend on another at once.
 func (s *Stack) start(ctx context.Context, p plan) error {
-	crdFiles, err := s.crdFiles()
+	manifests, err := s.manifests()
 	if err != nil {
 		return err
 	}
@@ -183,7 +183,7 @@ func (s *Stack) start(ctx context.Context, p plan) error {
 				return err
 			}
 		}
-		if err := s.bootstrap(gctx, client, crdFiles, p.webhookURL); err != nil {
+		if err := s.bootstrap(gctx, client, manifests, p.webhookURL); err != nil {
 			return err
 		}
 		if len(p.cluster) > 0 {
@@ -202,19 +202,20 @@ func (s *Stack) start(ctx context.Context, p plan) error {
 	return s.ensure(ctx, p.services...)
 }
 
-// crdFiles are the manifests of the CRDs of all that runs.
-func (s *Stack) crdFiles() ([]string, error) {
+// manifests are those of the CRDs of all that runs, and of our admission policies.
+func (s *Stack) manifests() ([]string, error) {
 	var out []string
 	for _, folder := range []string{
 		filepath.Join(s.layout.share, "argo"), filepath.Join(s.layout.share, "flux-source"),
 		filepath.Join(s.layout.share, "flux-helm"), filepath.Join(s.layout.root, "deploy", "crds"),
+		filepath.Join(s.layout.root, "deploy", "policies"),
 	} {
 		files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
 		if err == nil && len(files) == 0 {
 			err = fmt.Errorf("there is none in %s", folder)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("finding CRDs: %w", err)
+			return nil, fmt.Errorf("finding manifests: %w", err)
 		}
 		out = append(out, files...)
 	}

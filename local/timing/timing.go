@@ -37,6 +37,7 @@ type Release struct {
 	Created, Ready, Deleted time.Time
 
 	generation int64
+	spans      []span // one for each generation that was seen
 }
 
 // Edge is the time between a parent, the last of them, and its child.
@@ -108,10 +109,27 @@ func (r *Recorder) see(o any, deleted bool) {
 	}
 	if g := u.GetGeneration(); g != rel.generation {
 		rel.generation, rel.Ready = g, time.Time{}
+		rel.spans = append(rel.spans, span{since: now})
 	}
 	if rel.Ready.IsZero() && ready(u) {
 		rel.Ready = now
+		rel.spans[len(rel.spans)-1].ready = now
 	}
+}
+
+// span is the time of one generation of a release.
+type span struct{ since, ready time.Time }
+
+// readyFor is when the release got ready with the generation that it had at a moment;
+// zero where it did not.
+func (r Release) readyFor(at time.Time) time.Time {
+	ready := r.Ready
+	for i, s := range r.spans {
+		if i == 0 || !s.since.After(at) {
+			ready = s.ready
+		}
+	}
+	return ready
 }
 
 func ready(u *unstructured.Unstructured) bool {
@@ -144,7 +162,9 @@ func (r *Recorder) Releases(group string) []Release {
 	var out []Release
 	for _, rel := range r.releases {
 		if rel.Group == group {
-			out = append(out, *rel)
+			seen := *rel
+			seen.spans = slices.Clone(rel.spans)
+			out = append(out, seen)
 		}
 	}
 	slices.SortFunc(out, func(a, b Release) int {
@@ -157,26 +177,28 @@ func (r *Recorder) Releases(group string) []Release {
 }
 
 // Edges of a group: for each release that has parents, the overhead over the last
-// of them. A release whose parents were not seen ready has none.
+// of them to be ready, with the generation that it had then. A release whose parents were not seen ready has none.
 func (r *Recorder) Edges(group string) []Edge { return edges(r.Releases(group)) }
 
 func edges(releases []Release) []Edge {
 	var out []Edge
 	for _, child := range releases {
 		var last Release
+		var lastReady time.Time
 		complete, parents := true, 0
 		for _, p := range releases {
 			if p.UID == child.UID || !isParent(p, child) || !overlap(p, child) {
 				continue
 			}
 			parents++
-			complete = complete && !p.Ready.IsZero()
-			if p.Ready.After(last.Ready) {
-				last = p
+			ready := p.readyFor(child.Created)
+			complete = complete && !ready.IsZero()
+			if ready.After(lastReady) {
+				last, lastReady = p, ready
 			}
 		}
 		if parents > 0 && complete {
-			out = append(out, Edge{Parent: last.Name, Child: child.Name, ChildUID: child.UID, Overhead: child.Created.Sub(last.Ready)})
+			out = append(out, Edge{Parent: last.Name, Child: child.Name, ChildUID: child.UID, Overhead: child.Created.Sub(lastReady)})
 		}
 	}
 	return out

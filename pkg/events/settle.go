@@ -258,7 +258,8 @@ func (s settler) report(ctx context.Context, d *delivery, a action, cause, settl
 	span.SetAttributes(attribute.String("orkestra.outcome", string(a.outcome)))
 	switch a.outcome {
 	case outcomeDone, outcomeSuperseded:
-	case outcomeWaiting, outcomeInterrupted, outcomeRetried:
+	case outcomeWaiting: // a step may wait for hours, and look every second
+	case outcomeInterrupted, outcomeRetried:
 		level = slog.LevelWarn
 	case outcomeDead:
 		level = slog.LevelError

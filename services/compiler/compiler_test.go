@@ -134,7 +134,7 @@ func finished(wf *wfv1.Workflow, phase wfv1.WorkflowPhase) *wfv1.Workflow {
 func (c *cluster) handle(f events.Fact) ([]events.Fact, error) {
 	s := &compiler{
 		client: c, options: compile.Options{Namespace: "orkestra", Parallelism: 7}, log: slog.New(slog.DiscardHandler),
-		patience: patience{poll: time.Millisecond, most: 50 * time.Millisecond, again: time.Second},
+		patience: patience{poll: time.Millisecond, most: 500 * time.Millisecond, again: time.Second},
 	}
 	return s.Handle(c.t.Context(), f)
 }
@@ -371,7 +371,7 @@ func TestForwardRejects(t *testing.T) {
 	}
 	said, ok := facts[0].Data.(events.WorkflowRejected)
 	cond := c.compiled()
-	if !ok || said.Reason != v1alpha1.ReasonInvalidSpec || !strings.Contains(said.Message, "spec.applications[1].spec.workflow[0].type") {
+	if !ok || said.Reason != v1alpha1.ReasonInvalidSpec || !strings.Contains(said.Message, "spec.applications[1].spec.workflow[0].params.configMapRef") {
 		t.Errorf("the fact names the field: %+v", facts[0].Data)
 	}
 	if cond == nil || cond.Status != metav1.ConditionFalse || cond.Reason != said.Reason || cond.Message != said.Message {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -17,61 +18,120 @@ import (
 
 const fieldManager = "orkestra-compiler"
 
-// forward submits the workflow that brings a group to its spec.
+// forward submits the workflow that brings a group to its spec, or finds that it is
+// there already.
 func (c *compiler) forward(ctx context.Context, rollout events.Rollout, staged []events.StagedApplication) ([]events.Fact, error) {
-	group, err := c.current(ctx, rollout, false)
+	group, err := c.current(ctx, rollout)
 	if err != nil {
 		return nil, err
+	}
+	name := compile.WorkflowName(rollout, events.WorkflowForward, 0)
+	wf, err := c.find(ctx, rollout, events.WorkflowForward, name)
+	if err != nil {
+		return nil, err
+	}
+	if wf != nil {
+		releases, err := c.adopt(ctx, wf)
+		if err != nil {
+			return nil, err
+		}
+		return c.compiled(ctx, group, wf, releases)
 	}
 	in := compile.Input{Group: group, Staged: staged, Rollout: rollout, Options: c.options}
-	p, err := compile.Forward(in)
-	if err != nil {
+	if in.Values, err = c.values(ctx, group); err != nil {
+		return nil, err
+	}
+	// What cannot be compiled does not stop what runs.
+	if _, err = compile.Forward(in); err != nil {
 		return c.reject(ctx, group, events.WorkflowForward, err)
 	}
-	wf, err := c.find(ctx, p.Workflow)
-	if err != nil {
+	if err := c.quiet(ctx, rollout, name); err != nil {
 		return nil, err
 	}
-	var nodes int
-	if wf != nil {
-		if nodes, err = c.adopt(ctx, wf); err != nil {
-			return nil, err
-		}
-	} else {
-		if err := c.quiet(ctx, rollout); err != nil {
-			return nil, err
-		}
-		// Waiting for the older workflow took its time, and only now does nobody make
-		// or remove releases of the group: look again.
-		if in.Group, err = c.current(ctx, rollout, false); err != nil {
-			return nil, err
-		}
-		group = in.Group
-		if in.Inventory, err = c.inventory(ctx, rollout); err != nil {
-			return nil, err
-		}
-		if p, err = compile.Forward(in); err != nil {
-			return c.reject(ctx, group, events.WorkflowForward, err)
-		}
-		if err := c.remember(ctx, compile.Revision{Rollout: rollout, Spec: group.Spec, Staged: staged}); err != nil {
-			return c.reject(ctx, group, events.WorkflowForward, err)
-		}
-		if wf, err = c.submit(ctx, p, nil); err != nil {
-			return c.reject(ctx, group, events.WorkflowForward, err)
-		}
-		nodes = len(p.Nodes)
-	}
-	err = c.say(ctx, group, metav1.ConditionTrue, v1alpha1.ReasonCompiled,
-		fmt.Sprintf("workflow %s has %d releases", wf.Name, nodes))
-	if err != nil {
+	// Waiting for the older workflow took its time, and only now does nobody make
+	// or remove releases of the group: look again.
+	if in.Group, err = c.current(ctx, rollout); err != nil {
 		return nil, err
 	}
-	return submitted(rollout, wf, nodes), nil
+	if in.Inventory, err = c.inventory(ctx, rollout); err != nil {
+		return nil, err
+	}
+	facts, err := c.roll(ctx, in)
+	if err != nil {
+		return c.reject(ctx, in.Group, events.WorkflowForward, err)
+	}
+	return facts, nil
 }
 
-// current reads the group of a rollout, and finds the rollout superseded where the
-// group asks for something else by now.
-func (c *compiler) current(ctx context.Context, rollout events.Rollout, deleting bool) (*v1alpha1.ApplicationGroup, error) {
+// roll compiles a group and submits what comes of it, unless nothing is to be done.
+func (c *compiler) roll(ctx context.Context, in compile.Input) ([]events.Fact, error) {
+	p, err := compile.Forward(in)
+	if err != nil {
+		return nil, err
+	}
+	good, err := c.lastGood(ctx, in.Rollout, true)
+	if err != nil {
+		return nil, err
+	}
+	jobs, err := c.jobs(ctx, in.Rollout)
+	if err != nil {
+		return nil, err
+	}
+	if p.Unchanged(in, jobs, good) {
+		return c.unchanged(ctx, in, p, good)
+	}
+	if err := c.remember(ctx, compile.NewRevision(in)); err != nil {
+		return nil, err
+	}
+	wf, err := c.submit(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return c.compiled(ctx, in.Group, wf, p.Releases())
+}
+
+// compiled says that there is a workflow.
+func (c *compiler) compiled(ctx context.Context, group *v1alpha1.ApplicationGroup, wf *wfv1.Workflow, releases int) ([]events.Fact, error) {
+	err := c.say(ctx, group, groupstatus.Status{}, metav1.ConditionTrue, v1alpha1.ReasonCompiled,
+		fmt.Sprintf("workflow %s has %d releases", wf.Name, releases))
+	if err != nil {
+		return nil, err
+	}
+	return submitted(groupstatus.RolloutOf(group), wf, releases), nil
+}
+
+// unchanged says that there is nothing to do. The revision is one to go back to, unless
+// the newest of those is the same: a group that is looked at again and again would lose
+// all its others.
+func (c *compiler) unchanged(ctx context.Context, in compile.Input, p *compile.Plan, good *compile.Revision) ([]events.Fact, error) {
+	revision := compile.NewRevision(in)
+	same := false
+	if good != nil {
+		var err error
+		if same, err = revision.SameAs(*good); err != nil {
+			return nil, err
+		}
+	}
+	if !same {
+		if err := c.remember(ctx, revision); err != nil {
+			return nil, err
+		}
+		if err := c.markGood(ctx, in.Rollout); err != nil {
+			return nil, err
+		}
+	}
+	c.log.InfoContext(ctx, "unchanged", "group", in.Group.Name, "generation", in.Group.Generation, "releases", p.Releases())
+	err := c.say(ctx, in.Group, groupstatus.Status{LastUnchangedRollout: in.Rollout.ID()}, metav1.ConditionTrue, v1alpha1.ReasonUnchanged,
+		fmt.Sprintf("%d releases are as they should be", p.Releases()))
+	if err != nil {
+		return nil, err
+	}
+	return []events.Fact{events.New(in.Rollout, events.RolloutUnchanged{Releases: p.Releases()})}, nil
+}
+
+// asked reads the group of a rollout, and finds the rollout superseded where the group
+// asks for something else by now.
+func (c *compiler) asked(ctx context.Context, rollout events.Rollout) (*v1alpha1.ApplicationGroup, error) {
 	group := &v1alpha1.ApplicationGroup{}
 	err := c.client.Get(ctx, client.ObjectKey{Name: rollout.Group}, group)
 	if apierrors.IsNotFound(err) {
@@ -83,13 +143,31 @@ func (c *compiler) current(ctx context.Context, rollout events.Rollout, deleting
 	if now := groupstatus.RolloutOf(group); now != rollout {
 		return nil, events.Superseded("rollout " + now.ID())
 	}
-	switch is := !group.DeletionTimestamp.IsZero(); {
-	case is && !deleting:
+	return group, nil
+}
+
+// current is the group of a rollout that is to be carried out: one that is neither
+// being deleted nor held.
+func (c *compiler) current(ctx context.Context, rollout events.Rollout) (*v1alpha1.ApplicationGroup, error) {
+	group, err := c.asked(ctx, rollout)
+	switch {
+	case err != nil:
+		return nil, err
+	case !group.DeletionTimestamp.IsZero():
 		return nil, events.Superseded("the deletion of group " + rollout.Group)
-	case deleting && !is:
-		return nil, events.Superseded("group " + rollout.Group + ", which is not being deleted")
+	case group.Spec.Suspend:
+		return nil, events.Superseded("the suspension of group " + rollout.Group)
 	}
 	return group, nil
+}
+
+// deleting is the group of a rollout that is being deleted.
+func (c *compiler) deleting(ctx context.Context, rollout events.Rollout) (*v1alpha1.ApplicationGroup, error) {
+	group, err := c.asked(ctx, rollout)
+	if err == nil && group.DeletionTimestamp.IsZero() {
+		return nil, events.Superseded("group " + rollout.Group + ", which is not being deleted")
+	}
+	return group, err
 }
 
 // reject says that no workflow can be made of the group. That is an outcome, which
@@ -101,7 +179,7 @@ func (c *compiler) reject(ctx context.Context, group *v1alpha1.ApplicationGroup,
 	}
 	rollout := groupstatus.RolloutOf(group)
 	c.log.InfoContext(ctx, "rejected", "group", group.Name, "generation", group.Generation, "type", kind, "reason", refused.Reason, "message", refused.Error())
-	if err := c.say(ctx, group, metav1.ConditionFalse, refused.Reason, refused.Error()); err != nil {
+	if err := c.say(ctx, group, groupstatus.Status{}, metav1.ConditionFalse, refused.Reason, refused.Error()); err != nil {
 		return nil, err
 	}
 	return []events.Fact{events.New(rollout, events.WorkflowRejected{
@@ -109,9 +187,8 @@ func (c *compiler) reject(ctx context.Context, group *v1alpha1.ApplicationGroup,
 	})}, nil
 }
 
-// say writes the condition Compiled.
-func (c *compiler) say(ctx context.Context, group *v1alpha1.ApplicationGroup, status metav1.ConditionStatus, reason, message string) error {
-	return groupstatus.Apply(ctx, c.client, fieldManager, group, groupstatus.Status{Conditions: []metav1.Condition{{
-		Type: v1alpha1.ConditionCompiled, Status: status, Reason: reason, Message: message,
-	}}})
+// say writes the condition Compiled, beside what else there is to say.
+func (c *compiler) say(ctx context.Context, group *v1alpha1.ApplicationGroup, s groupstatus.Status, status metav1.ConditionStatus, reason, message string) error {
+	s.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionCompiled, Status: status, Reason: reason, Message: message}}
+	return groupstatus.Apply(ctx, c.client, fieldManager, group, s)
 }

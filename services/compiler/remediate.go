@@ -3,17 +3,10 @@ package compiler
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"slices"
-
-	appsv1 "k8s.io/api/apps/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
+	"orkestra.dev/pkg/service/groupstatus"
 	"orkestra.dev/services/compiler/compile"
 )
 
@@ -21,16 +14,26 @@ import (
 // which sees to the group, or by a person, who does.
 const reasonTerminated = "Terminated"
 
-// failed undoes a failed rollout, as the group's remediation says. Only a forward
-// workflow is undone: a rollback that fails says so, and that is the end of it.
+// failed tries a failed rollout again or undoes it, as the group's remediation says.
+// Only a forward workflow is undone: a rollback that fails says so, and that is the end
+// of it.
 func (c *compiler) failed(ctx context.Context, rollout events.Rollout, what events.RolloutFailed) ([]events.Fact, error) {
 	if what.WorkflowType != events.WorkflowForward || what.Reason == reasonTerminated {
 		return nil, nil
 	}
-	group, err := c.current(ctx, rollout, false)
+	group, err := c.current(ctx, rollout)
 	if err != nil {
 		return nil, err
 	}
+	if facts, tried, err := c.retry(ctx, group, what); tried || err != nil {
+		return facts, err
+	}
+	return c.remediate(ctx, group)
+}
+
+// remediate undoes the rollout of a group.
+func (c *compiler) remediate(ctx context.Context, group *v1alpha1.ApplicationGroup) ([]events.Fact, error) {
+	rollout := groupstatus.RolloutOf(group)
 	strategy := v1alpha1.RemediationRollback
 	if r := group.Spec.Remediation; r != nil {
 		strategy = cmp.Or(r.Strategy, strategy)
@@ -42,7 +45,7 @@ func (c *compiler) failed(ctx context.Context, rollout events.Rollout, what even
 	if err != nil {
 		return nil, err
 	}
-	good, err := c.lastGood(ctx, rollout)
+	good, err := c.lastGood(ctx, rollout, false)
 	if err != nil {
 		return nil, err
 	}
@@ -60,108 +63,69 @@ func (c *compiler) failed(ctx context.Context, rollout events.Rollout, what even
 	if p == nil {
 		return nil, nil
 	}
-	wf, err := c.find(ctx, p.Workflow)
+	wf, err := c.same(ctx, p.Workflow)
 	if err != nil {
 		return nil, err
 	}
 	if wf != nil { // submitted before, by us or by another
 		return c.again(ctx, rollout, wf)
 	}
-	if err := c.quiet(ctx, rollout); err != nil {
+	if err := c.quiet(ctx, rollout, p.Workflow.Name); err != nil {
 		return nil, err
 	}
-	if wf, err = c.submit(ctx, p, nil); err != nil {
+	if wf, err = c.submit(ctx, p); err != nil {
 		return c.reject(ctx, group, kind, err)
 	}
-	return submitted(rollout, wf, len(p.Nodes)), nil
+	return submitted(rollout, wf, p.Releases()), nil
 }
 
-// remember keeps what a rollout is to bring the group to, before it is begun.
-func (c *compiler) remember(ctx context.Context, r compile.Revision) error {
-	o, err := r.Object(c.options)
+// retry submits a forward workflow that has failed once more, with the charts and the
+// values that it had, while the group's remediation has retries left. Its name says
+// which retry it is, so that a failure that is said twice is answered once.
+func (c *compiler) retry(ctx context.Context, group *v1alpha1.ApplicationGroup, what events.RolloutFailed) (facts []events.Fact, tried bool, err error) {
+	rollout := groupstatus.RolloutOf(group)
+	attempt := 0
+	if r := group.Spec.Remediation; r != nil {
+		for n := range int(r.Retries) {
+			if compile.WorkflowName(rollout, events.WorkflowForward, n) == what.Workflow {
+				attempt = n + 1
+			}
+		}
+	}
+	if attempt == 0 {
+		return nil, false, nil
+	}
+	name := compile.WorkflowName(rollout, events.WorkflowForward, attempt)
+	wf, err := c.find(ctx, rollout, events.WorkflowForward, name)
 	if err != nil {
-		return err
+		return nil, false, err
 	}
-	err = c.client.Create(ctx, o)
-	if apierrors.IsAlreadyExists(err) {
-		return nil
+	if wf != nil {
+		facts, err = c.again(ctx, rollout, wf)
+		return facts, true, err
 	}
-	return refusedByAPI(fmt.Sprintf("keeping revision %s", o.Name), err)
-}
-
-// succeeded marks the rollout's revision as one to go back to, and lets the oldest go.
-func (c *compiler) succeeded(ctx context.Context, rollout events.Rollout, what events.RolloutSucceeded) error {
-	if what.WorkflowType != events.WorkflowForward {
-		return nil
+	revision, err := c.revision(ctx, compile.RevisionName(rollout))
+	if err != nil || revision == nil {
+		return nil, false, err
 	}
-	o := &appsv1.ControllerRevision{}
-	o.Namespace, o.Name = c.options.Namespace, what.Workflow
-	patch := fmt.Appendf(nil, `{"metadata":{"labels":{%q:%q}}}`, v1alpha1.LabelRevision, v1alpha1.RevisionGood)
-	if err := c.client.Patch(ctx, o, client.RawPatch(types.MergePatchType, patch)); err != nil {
-		if apierrors.IsNotFound(err) {
-			return nil // the group is gone, and its revisions with it
-		}
-		return fmt.Errorf("marking revision %s: %w", o.Name, err)
+	if err := c.quiet(ctx, rollout, name); err != nil {
+		return nil, false, err
 	}
-	group := &v1alpha1.ApplicationGroup{}
-	if err := c.client.Get(ctx, client.ObjectKey{Name: rollout.Group}, group); err != nil {
-		return client.IgnoreNotFound(err)
-	}
-	revisions, err := c.revisions(ctx, rollout)
+	inventory, err := c.inventory(ctx, rollout)
 	if err != nil {
-		return err
+		return nil, false, err
 	}
-	keep := int(v1alpha1.DefaultRevisionHistoryLimit)
-	if limit := group.Spec.RevisionHistoryLimit; limit != nil {
-		keep = int(*limit)
-	}
-	var errs []error
-	for _, r := range revisions {
-		good := r.Labels[v1alpha1.LabelRevision] == v1alpha1.RevisionGood
-		if good {
-			keep--
-		}
-		// A revision that is not good and is older than this one never will be.
-		if good && keep < 0 || !good && r.Revision < rollout.Generation {
-			errs = append(errs, client.IgnoreNotFound(c.client.Delete(ctx, &r)))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// lastGood is the newest good revision of the group that is not the rollout's own; nil
-// where there is none.
-func (c *compiler) lastGood(ctx context.Context, rollout events.Rollout) (*compile.Revision, error) {
-	revisions, err := c.revisions(ctx, rollout)
-	if err != nil {
-		return nil, err
-	}
-	for _, o := range revisions {
-		if o.Labels[v1alpha1.LabelRevision] != v1alpha1.RevisionGood {
-			continue
-		}
-		r, err := compile.RevisionOf(&o)
-		if err != nil {
-			return nil, events.Terminal("BadRevision", err)
-		}
-		if r.Rollout != rollout {
-			return &r, nil
-		}
-	}
-	return nil, nil
-}
-
-// revisions of the group, this one by UID, the newest first.
-func (c *compiler) revisions(ctx context.Context, rollout events.Rollout) ([]appsv1.ControllerRevision, error) {
-	var all appsv1.ControllerRevisionList
-	if err := c.client.List(ctx, &all, client.InNamespace(c.options.Namespace), client.MatchingLabels{v1alpha1.LabelOwner: rollout.Group}); err != nil {
-		return nil, fmt.Errorf("listing the revisions of group %s: %w", rollout.Group, err)
-	}
-	ours := slices.DeleteFunc(all.Items, func(o appsv1.ControllerRevision) bool {
-		return o.Annotations[v1alpha1.AnnotationGroupUID] != rollout.UID
+	p, err := compile.Forward(compile.Input{
+		Group: group, Staged: revision.Staged, Values: revision.Values, Inventory: inventory,
+		Rollout: rollout, Attempt: attempt, Options: c.options,
 	})
-	slices.SortFunc(ours, func(a, b appsv1.ControllerRevision) int {
-		return cmp.Or(cmp.Compare(b.Revision, a.Revision), b.CreationTimestamp.Compare(a.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
-	})
-	return ours, nil
+	if err == nil {
+		wf, err = c.submit(ctx, p)
+	}
+	if err != nil {
+		facts, err = c.reject(ctx, group, events.WorkflowForward, err)
+		return facts, true, err
+	}
+	facts, err = c.compiled(ctx, group, wf, p.Releases())
+	return facts, true, err
 }

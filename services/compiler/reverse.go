@@ -22,7 +22,7 @@ const reversing = 2 * time.Second
 // nothing of the group is left there is nothing to do: the intake sees it too, and
 // lets the group go.
 func (c *compiler) reverse(ctx context.Context, rollout events.Rollout) ([]events.Fact, error) {
-	group, err := c.current(ctx, rollout, true)
+	group, err := c.deleting(ctx, rollout)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func (c *compiler) reverse(ctx context.Context, rollout events.Rollout) ([]event
 		}
 		return nil, events.RetryAfter(reversing, fmt.Errorf("workflow %s of an earlier rollout already reverses group %s", wf.Name, rollout.Group))
 	}
-	if err := c.quiet(ctx, rollout); err != nil {
+	if err := c.quiet(ctx, rollout, ""); err != nil {
 		return nil, err
 	}
 	inventory, err := c.inventory(ctx, rollout)
@@ -60,21 +60,21 @@ func (c *compiler) reverse(ctx context.Context, rollout events.Rollout) ([]event
 	if p == nil {
 		return nil, nil
 	}
-	wf, err := c.submit(ctx, p, nil)
+	wf, err := c.submit(ctx, p)
 	if err != nil {
 		return c.reject(ctx, group, events.WorkflowReverse, err)
 	}
-	return submitted(rollout, wf, len(p.Nodes)), nil
+	return submitted(rollout, wf, p.Releases()), nil
 }
 
 // again says that a workflow was submitted, to which all may not have been done: its
 // submitter may have died over it.
 func (c *compiler) again(ctx context.Context, rollout events.Rollout, wf *wfv1.Workflow) ([]events.Fact, error) {
-	nodes, err := c.adopt(ctx, wf)
+	releases, err := c.adopt(ctx, wf)
 	if err != nil {
 		return nil, err
 	}
-	return submitted(rollout, wf, nodes), nil
+	return submitted(rollout, wf, releases), nil
 }
 
 // inventory is every HelmRelease of the group, this one by UID, wherever it is.

@@ -25,49 +25,53 @@ import (
 // has the name that one of ours should have.
 const reasonNameTaken = "WorkflowNameTaken"
 
-// find reads the workflow that want is, where it is there already; else nil.
-func (c *compiler) find(ctx context.Context, want *wfv1.Workflow) (*wfv1.Workflow, error) {
+// find reads the workflow of that name, type and rollout; nil where it is not there.
+func (c *compiler) find(ctx context.Context, rollout events.Rollout, kind events.WorkflowType, name string) (*wfv1.Workflow, error) {
 	wf := &wfv1.Workflow{}
-	err := c.client.Get(ctx, client.ObjectKeyFromObject(want), wf)
+	err := c.client.Get(ctx, client.ObjectKey{Namespace: c.options.Namespace, Name: name}, wf)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading workflow %s: %w", want.Name, err)
+		return nil, fmt.Errorf("reading workflow %s: %w", name, err)
 	}
-	if rolloutOf(wf) != rolloutOf(want) || typeOf(wf) != typeOf(want) {
-		return nil, events.Terminal(reasonNameTaken, fmt.Errorf("workflow %s is there and is not one of rollout %s", want.Name, want.Annotations[v1alpha1.AnnotationRollout]))
+	if rolloutOf(wf) != rollout || typeOf(wf) != kind {
+		return nil, events.Terminal(reasonNameTaken, fmt.Errorf("workflow %s is there and is not one of rollout %s", name, rollout.ID()))
 	}
 	return wf, nil
 }
 
-// submit writes the plan and then the workflow, unless have is that workflow already,
-// and makes it the owner of the plan. Each step may have been done by a submitter that
-// died, or is being done by another replica.
-func (c *compiler) submit(ctx context.Context, p *compile.Plan, have *wfv1.Workflow) (*wfv1.Workflow, error) {
-	if have == nil {
-		secrets, err := p.Secrets()
-		if err != nil {
-			return nil, err
-		}
-		for _, s := range secrets {
-			// Until there is a workflow the plan belongs to the group, so that it does
-			// not outlive it.
-			s.OwnerReferences = p.Workflow.OwnerReferences
-			if err := c.write(ctx, p.Workflow, s); err != nil {
-				return nil, err
-			}
-		}
-		if have, err = c.create(ctx, p.Workflow); err != nil {
-			return nil, err
-		}
-		c.log.InfoContext(ctx, "submitted", "group", have.Labels[v1alpha1.LabelOwner], "generation", have.Labels[v1alpha1.LabelGeneration],
-			"workflow", have.Name, "releases", len(p.Nodes))
-	}
-	if _, err := c.adopt(ctx, have); err != nil {
+// same reads the workflow that want is, where it is there already; else nil.
+func (c *compiler) same(ctx context.Context, want *wfv1.Workflow) (*wfv1.Workflow, error) {
+	return c.find(ctx, rolloutOf(want), typeOf(want), want.Name)
+}
+
+// submit writes the plan and then the workflow, and makes it the owner of the plan.
+// Each step may have been done by a submitter that died, or is being done by another
+// replica.
+func (c *compiler) submit(ctx context.Context, p *compile.Plan) (*wfv1.Workflow, error) {
+	secrets, err := p.Secrets()
+	if err != nil {
 		return nil, err
 	}
-	return have, nil
+	for _, s := range secrets {
+		// Until there is a workflow the plan belongs to the group, so that it does
+		// not outlive it.
+		s.OwnerReferences = p.Workflow.OwnerReferences
+		if err := c.write(ctx, p.Workflow, s); err != nil {
+			return nil, err
+		}
+	}
+	wf, err := c.create(ctx, p.Workflow)
+	if err != nil {
+		return nil, err
+	}
+	c.log.InfoContext(ctx, "submitted", "group", wf.Labels[v1alpha1.LabelOwner], "generation", wf.Labels[v1alpha1.LabelGeneration],
+		"workflow", wf.Name, "releases", p.Releases())
+	if _, err := c.adopt(ctx, wf); err != nil {
+		return nil, err
+	}
+	return wf, nil
 }
 
 // write a Secret of a plan whose workflow was not there a moment ago. A Secret that is
@@ -87,7 +91,7 @@ func (c *compiler) write(ctx context.Context, wf *wfv1.Workflow, want *corev1.Se
 	}
 	// Another replica may have been faster, with the workflow too: then the plan is
 	// that workflow's.
-	if there, err := c.find(ctx, wf); err != nil || there != nil {
+	if there, err := c.same(ctx, wf); err != nil || there != nil {
 		return err
 	}
 	err = c.client.Delete(ctx, have, client.Preconditions{UID: &have.UID, ResourceVersion: &have.ResourceVersion})
@@ -110,15 +114,15 @@ func (c *compiler) create(ctx context.Context, want *wfv1.Workflow) (*wfv1.Workf
 	if !apierrors.IsAlreadyExists(err) {
 		return nil, refusedByAPI(fmt.Sprintf("creating workflow %s", want.Name), err)
 	}
-	have, err := c.find(ctx, want)
+	have, err := c.same(ctx, want)
 	if err == nil && have == nil {
 		return nil, fmt.Errorf("creating workflow %s: it was there, and is gone", want.Name)
 	}
 	return have, err
 }
 
-// adopt makes a workflow the owner of its plan, and counts the nodes of it.
-func (c *compiler) adopt(ctx context.Context, wf *wfv1.Workflow) (nodes int, err error) {
+// adopt makes a workflow the owner of its plan, and counts the releases in it.
+func (c *compiler) adopt(ctx context.Context, wf *wfv1.Workflow) (releases int, err error) {
 	var secrets corev1.SecretList
 	if err := c.client.List(ctx, &secrets, client.InNamespace(wf.Namespace), client.MatchingLabels{plan.LabelWorkflow: wf.Name}); err != nil {
 		return 0, fmt.Errorf("listing the plan of workflow %s: %w", wf.Name, err)
@@ -131,12 +135,8 @@ func (c *compiler) adopt(ctx context.Context, wf *wfv1.Workflow) (nodes int, err
 	if err != nil {
 		return 0, fmt.Errorf("encoding the owner of plan %s: %w", wf.Name, err)
 	}
-	tasks := map[string]bool{}
 	for i := range secrets.Items {
 		s := &secrets.Items[i]
-		for task := range maps.Keys(s.Data) {
-			tasks[task] = true
-		}
 		if slices.ContainsFunc(s.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == wf.UID }) {
 			continue
 		}
@@ -144,7 +144,12 @@ func (c *compiler) adopt(ctx context.Context, wf *wfv1.Workflow) (nodes int, err
 			return 0, fmt.Errorf("handing plan %s to its workflow: %w", s.Name, err)
 		}
 	}
-	return len(tasks), nil
+	nodes, err := plan.Nodes(secrets.Items)
+	if err != nil {
+		return 0, err
+	}
+	p := compile.Plan{Nodes: slices.Collect(maps.Values(nodes))}
+	return p.Releases(), nil
 }
 
 // refusedByAPI tells what the API server will never take, which is an outcome for the

@@ -1,9 +1,11 @@
 package compiler
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
@@ -62,15 +64,17 @@ func (c *compiler) unfinished(ctx context.Context, group string) ([]wfv1.Workflo
 }
 
 // quiet stops what older rollouts of the group still run, and returns when nothing
-// does: two workflows of one group would undo each other's work. It gives up for now,
-// by RetryAfter, where Argo takes its time.
-func (c *compiler) quiet(ctx context.Context, rollout events.Rollout) error {
+// does, but for the workflow that is named next: another replica may have submitted it
+// by now. Two workflows of one group would undo each other's work. It gives up for
+// now, by RetryAfter, where Argo takes its time.
+func (c *compiler) quiet(ctx context.Context, rollout events.Rollout, next string) error {
 	most := time.NewTimer(c.patience.most)
 	defer most.Stop()
 	poll := time.NewTicker(c.patience.poll)
 	defer poll.Stop()
 	for {
 		running, err := c.unfinished(ctx, rollout.Group)
+		running = slices.DeleteFunc(running, func(wf wfv1.Workflow) bool { return wf.Name == next && rolloutOf(&wf) == rollout })
 		if err != nil || len(running) == 0 {
 			return err
 		}
@@ -92,19 +96,55 @@ func (c *compiler) quiet(ctx context.Context, rollout events.Rollout) error {
 	}
 }
 
-// stop asks Argo to end a workflow, as `argo stop` does.
+// held says whether somebody holds the workflow.
+func held(wf *wfv1.Workflow) bool { return wf.Spec.Suspend != nil && *wf.Spec.Suspend }
+
+// stop asks Argo to end a workflow, as `argo stop` does. One that is held is let go
+// with that: Argo fails its nodes all the same, but looks no further, so that the
+// workflow itself would never end (operator.go, operate, ShouldSuspend).
 func (c *compiler) stop(ctx context.Context, wf *wfv1.Workflow) error {
-	if wf.Spec.Shutdown != "" {
+	if wf.Spec.Shutdown != "" && !held(wf) {
 		return nil
 	}
-	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"shutdown": wfv1.ShutdownStrategyStop}})
+	shutdown := cmp.Or(wf.Spec.Shutdown, wfv1.ShutdownStrategyStop)
+	return c.steer(ctx, "stopping", wf, map[string]any{"shutdown": shutdown, "suspend": nil})
+}
+
+// suspended holds what runs for a group that is held, but for a reverse: a group that
+// is being deleted goes. Releases that are begun come to their end.
+func (c *compiler) suspended(ctx context.Context, rollout events.Rollout) error {
+	group, err := c.asked(ctx, rollout)
+	if err != nil {
+		return err
+	}
+	if !group.Spec.Suspend {
+		return events.Superseded("group " + rollout.Group + ", which is not suspended")
+	}
+	running, err := c.unfinished(ctx, rollout.Group)
+	if err != nil {
+		return err
+	}
+	for _, wf := range running {
+		if rolloutOf(&wf).UID != rollout.UID || typeOf(&wf) == events.WorkflowReverse || wf.Spec.Shutdown != "" || held(&wf) {
+			continue
+		}
+		if err := c.steer(ctx, "suspending", &wf, map[string]any{"suspend": true}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// steer changes the spec of a workflow that runs.
+func (c *compiler) steer(ctx context.Context, doing string, wf *wfv1.Workflow, spec map[string]any) error {
+	patch, err := json.Marshal(map[string]any{"spec": spec})
 	if err != nil {
 		return fmt.Errorf("encoding the patch of workflow %s: %w", wf.Name, err)
 	}
-	c.log.InfoContext(ctx, "stopping workflow", "group", wf.Labels[v1alpha1.LabelOwner], "workflow", wf.Name)
+	c.log.InfoContext(ctx, doing+" workflow", "group", wf.Labels[v1alpha1.LabelOwner], "workflow", wf.Name)
 	err = c.client.Patch(ctx, wf, client.RawPatch(types.MergePatchType, patch))
 	if err = client.IgnoreNotFound(err); err != nil {
-		return fmt.Errorf("stopping workflow %s: %w", wf.Name, err)
+		return fmt.Errorf("%s workflow %s: %w", doing, wf.Name, err)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/argoproj/argo-workflows/v3/workflow/packer"
@@ -21,6 +22,10 @@ import (
 // fieldManager under which releases are written.
 const fieldManager = "orkestra-executor"
 
+// fence is the admission policy that refuses older generations
+// (deploy/policies/helmrelease-fence.yaml).
+const fence = "orkestra-helmrelease-fence"
+
 // writer does what was decided. Every write is fenced by what it was decided on:
 // a release is created where there was none and updated or deleted at the
 // resourceVersion that was seen, so that a look that was overtaken, by a newer
@@ -33,15 +38,16 @@ type writer struct {
 	count  func(action string)
 }
 
-// refusal is a release that the API server does not take, and never will as it is.
+// refusal is an object that the API server does not take, and never will as it is.
 type refusal struct{ error }
 
-// begun is what became of one release that was to be begun.
+// begun is what became of one node that was to be begun.
 type begun struct {
 	task string
-	key  execute.Key
-	// have is the release as it is now; nil where it is gone.
-	have *helmv2.HelmRelease
+	// key of the node's release.
+	key execute.Key
+	// note what is there now; only where there is no error.
+	note func()
 	// overtaken: it is not what it was decided on any more, and nothing was written.
 	overtaken bool
 	err       error
@@ -50,22 +56,20 @@ type begun struct {
 // apply writes a release.
 func (w *writer) apply(ctx context.Context, s *seen, a execute.Apply) begun {
 	b := begun{task: a.Node.Task, key: execute.KeyOf(a.Release)}
-	for _, ns := range a.Namespaces {
-		if b.err = w.ensureNamespace(ctx, ns, s.Rollout.Group); b.err != nil {
-			return b
-		}
+	if b.err = w.ensure(ctx, a.Needs, s.Rollout); b.err != nil {
+		return b
 	}
 	created := a.Release.ResourceVersion == ""
-	b.have = a.Release
 	if created {
-		b.err = w.client.Create(ctx, b.have, client.FieldOwner(fieldManager))
+		b.err = w.client.Create(ctx, a.Release, client.FieldOwner(fieldManager))
 	} else {
-		b.err = w.client.Update(ctx, b.have, client.FieldOwner(fieldManager))
+		b.err = w.client.Update(ctx, a.Release, client.FieldOwner(fieldManager))
 	}
 	switch {
 	case b.err == nil:
+		b.note = func() { s.Releases[b.key] = a.Release }
 		w.did(s, "apply", a.Node, slog.String("release", b.key.String()), slog.Bool("created", created))
-	case apierrors.IsAlreadyExists(b.err), apierrors.IsConflict(b.err), apierrors.IsNotFound(b.err) && !created:
+	case isOvertaken(b.err, created), isFenced(b.err) && !s.again:
 		b.overtaken, b.err = true, nil
 	default:
 		b.err = classify(fmt.Errorf("writing HelmRelease %s: %w", b.key, b.err))
@@ -73,30 +77,46 @@ func (w *writer) apply(ctx context.Context, s *seen, a execute.Apply) begun {
 	return b
 }
 
+// isOvertaken: somebody else has made, changed or deleted the object since.
+func isOvertaken(err error, created bool) bool {
+	return apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err) || apierrors.IsNotFound(err) && !created
+}
+
+// isFenced: a newer generation of the group has written the release. Who looks
+// again mostly finds that the group has moved on.
+func isFenced(err error) bool { return err != nil && strings.Contains(err.Error(), fence) }
+
 // remove deletes a release, after it was marked as this workflow's.
 func (w *writer) remove(ctx context.Context, s *seen, d execute.Delete) begun {
-	b := begun{task: d.Node.Task, key: execute.KeyOf(d.Release), have: d.Release}
+	b := begun{task: d.Node.Task, key: execute.KeyOf(d.Release)}
+	have := d.Release
 	if d.Mark != nil {
-		b.have = d.Mark
-		b.err = w.client.Update(ctx, b.have, client.FieldOwner(fieldManager))
+		have = d.Mark
+		b.err = w.client.Update(ctx, have, client.FieldOwner(fieldManager))
 	}
-	if b.err == nil && b.have.DeletionTimestamp == nil {
-		b.err = w.client.Delete(ctx, b.have, client.Preconditions{UID: &b.have.UID, ResourceVersion: &b.have.ResourceVersion})
+	if b.err == nil && have.DeletionTimestamp == nil {
+		b.err = w.client.Delete(ctx, have, client.Preconditions{UID: &have.UID, ResourceVersion: &have.ResourceVersion})
 	}
 	switch {
 	case b.err == nil:
 		w.did(s, "delete", d.Node, slog.String("release", b.key.String()))
-		b.have = b.have.DeepCopy()
-		b.have.DeletionTimestamp = &metav1.Time{Time: s.Now}
-		if len(b.have.Finalizers) == 0 {
-			b.have = nil
-		}
-	case apierrors.IsConflict(b.err), apierrors.IsNotFound(b.err):
+		b.note = func() { s.Releases[b.key] = going(have, s.Now) }
+	case isOvertaken(b.err, false), isFenced(b.err) && !s.again:
 		b.overtaken, b.err = true, nil
 	default:
 		b.err = classify(fmt.Errorf("deleting HelmRelease %s: %w", b.key, b.err))
 	}
 	return b
+}
+
+// going is a release after its deletion; nil where nothing holds it.
+func going(hr *helmv2.HelmRelease, now time.Time) *helmv2.HelmRelease {
+	if len(hr.Finalizers) == 0 {
+		return nil
+	}
+	hr = hr.DeepCopy()
+	hr.DeletionTimestamp = &metav1.Time{Time: now}
+	return hr
 }
 
 // classify tells a refusal from what may pass. A namespace that is on its way out

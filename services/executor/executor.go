@@ -1,9 +1,10 @@
-// Package executor runs the release nodes of workflows: it writes and deletes
-// HelmReleases when Argo activates their nodes, and settles the nodes in Argo
-// when helm-controller is done. It decides no order: Argo does.
+// Package executor runs the nodes of workflows: it writes and deletes HelmReleases
+// when Argo activates their nodes, runs Jobs, waits for objects, and settles the
+// nodes in Argo when that is done. It decides no order: Argo does.
 //
 // Every event that it handles is only a wake-up for one workflow, at which it
-// looks anew; what it decides is in package execute.
+// looks anew; what it decides is in package execute. RunPod does the same for one
+// release in a process of its own.
 package executor
 
 import (
@@ -46,7 +47,11 @@ func New() service.Service {
 		Short: "Runs the release nodes of workflows",
 		Long: `The executor applies and deletes the HelmReleases of the nodes that Argo
 activates, as many at a time as the workflow's parallelism allows, and settles the
-nodes when helm-controller is done with them. Replicas share the work.`,
+nodes when helm-controller is done with them. It runs the Jobs of the steps between
+them, and waits for what they wait for. Replicas share the work.
+
+"orkestra-executor run" does the same for one HelmRelease, in a pod of a workflow:
+see orkestra-executor run --help.`,
 		Example: "  orkestra-executor --nats-url nats://nats:4222 --workers 32",
 		AddFlags: func(fs *pflag.FlagSet) {
 			fs.IntVar(&o.workers, "workers", 16, "events handled at a time")
@@ -105,7 +110,7 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 	}
 	actions := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "orkestra_executor_actions_total",
-		Help: "Releases applied and deleted, and nodes settled.",
+		Help: "Releases applied and deleted, Jobs run, values prepared, and nodes settled.",
 	}, []string{"action"})
 	if err := e.Registerer.Register(actions); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
@@ -133,12 +138,16 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 		if !ok {
 			return nil, nil
 		}
-		return nil, wakes.do(ctx, wake)
+		return nil, carryOn(f, wake.task, wakes.do(ctx, wake))
 	})
 }
 
-// ignoreEnded: a look at what has ended meanwhile has nothing to do.
+// ignoreEnded: a look at what has ended meanwhile has nothing to do, and what is
+// waited for is no failure.
 func ignoreEnded(err error) error {
+	if open, ok := errors.AsType[*stillOpen](err); ok {
+		err = open.rest
+	}
 	if events.IsSuperseded(err) || errors.Is(err, context.Canceled) {
 		return nil
 	}

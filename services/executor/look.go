@@ -13,18 +13,20 @@ import (
 // parallelCalls bounds what one look asks of the API server at a time.
 const parallelCalls = 16
 
-// look observes one workflow, decides, and acts: releases are begun first, and
-// then all nodes that are done, among them those of releases that turned out to be
-// ready as they are, are settled together.
+// look observes one workflow, decides, and acts: what is to be begun is begun
+// first, and then all nodes that are done, among them those of releases that turned
+// out to be ready as they are, are settled together. Where it has to come back
+// though nobody calls, the error is a stillOpen.
 //
 // Whoever was overtaken looks at everything anew: what it was overtaken by may be
 // a newer generation.
 func (w *writer) look(ctx context.Context, wake wake) error {
-	for range maxConflicts {
+	for try := range maxConflicts {
 		s, err := w.reader.observe(ctx, wake)
 		if err != nil {
 			return err
 		}
+		s.again = try > 0
 		s.Refused, s.Held = map[string]string{}, map[string]bool{}
 		overtaken, err := w.proceed(ctx, s)
 		if len(overtaken) == 0 {
@@ -52,7 +54,7 @@ func (w *writer) proceed(ctx context.Context, s *seen) (overtaken []execute.Key,
 			if err := w.reader.readGroup(ctx, s, s.Rollout.Group); err != nil {
 				return nil, err
 			}
-		case len(a.Apply)+len(a.Delete) > 0:
+		case len(a.Apply)+len(a.Delete)+len(a.Run)+len(a.Prepare) > 0:
 			lost, failed := w.begin(ctx, s, a)
 			if len(lost) > 0 {
 				return lost, nil
@@ -62,33 +64,44 @@ func (w *writer) proceed(ctx context.Context, s *seen) (overtaken []execute.Key,
 			if err := w.settle(ctx, s, a.Settle); err != nil {
 				failures = append(failures, err)
 			}
-			if a.Superseded != "" && len(failures) == 0 {
-				return nil, events.Superseded(a.Superseded)
+			err := verdict(failures)
+			if a.Superseded != "" && err == nil {
+				err = events.Superseded(a.Superseded)
 			}
-			return nil, verdict(failures)
+			if len(a.Poll) > 0 {
+				err = &stillOpen{tasks: a.Poll, polled: polled(s.Plan), rest: err}
+			}
+			return nil, err
 		}
 	}
 }
 
-// begin writes and deletes releases, and notes in s what became of each: begun,
-// refused or held, so that it is not begun again. It returns those at which it was
-// overtaken, and what went wrong.
+// begin does what nodes begin with, and notes in s what became of each: begun,
+// refused or held, so that it is not begun again. It returns the releases at which
+// it was overtaken, and what went wrong.
 func (w *writer) begin(ctx context.Context, s *seen, a execute.Actions) (overtaken []execute.Key, failures []error) {
-	results := make([]begun, len(a.Apply)+len(a.Delete))
+	var do []func() begun
+	for _, x := range a.Prepare {
+		do = append(do, func() begun { return w.prepare(ctx, s, x) })
+	}
+	for _, x := range a.Apply {
+		do = append(do, func() begun { return w.apply(ctx, s, x) })
+	}
+	for _, x := range a.Delete {
+		do = append(do, func() begun { return w.remove(ctx, s, x) })
+	}
+	for _, x := range a.Run {
+		do = append(do, func() begun { return w.run(ctx, s, x) })
+	}
+	results := make([]begun, len(do))
 	var work sync.WaitGroup
 	slots := make(chan struct{}, parallelCalls)
-	run := func(i int, do func() begun) {
+	for i := range do {
 		slots <- struct{}{}
 		work.Go(func() {
 			defer func() { <-slots }()
-			results[i] = do()
+			results[i] = do[i]()
 		})
-	}
-	for i, apply := range a.Apply {
-		run(i, func() begun { return w.apply(ctx, s, apply) })
-	}
-	for i, remove := range a.Delete {
-		run(len(a.Apply)+i, func() begun { return w.remove(ctx, s, remove) })
 	}
 	work.Wait()
 
@@ -98,7 +111,7 @@ func (w *writer) begin(ctx context.Context, s *seen, a execute.Actions) (overtak
 		case b.overtaken:
 			overtaken = append(overtaken, b.key)
 		case b.err == nil:
-			s.Releases[b.key] = b.have
+			b.note()
 		case isRefused:
 			s.Refused[b.task] = "cannot be written: " + refused.Error()
 		default:

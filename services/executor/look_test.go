@@ -70,6 +70,18 @@ type cluster struct {
 
 func newCluster(t *testing.T, action plan.Action, on interceptor.Funcs, tasks []string, objects ...client.Object) *cluster {
 	t.Helper()
+	var nodes []plan.Node
+	for _, task := range tasks {
+		hr := release(task)
+		hr.Spec.StorageNamespace = "storage-" + task
+		nodes = append(nodes, plan.Node{Task: task, Action: action, Release: hr})
+	}
+	return newClusterOf(t, on, nodes, objects...)
+}
+
+// newClusterOf has a workflow whose nodes were activated a second ago.
+func newClusterOf(t *testing.T, on interceptor.Funcs, nodes []plan.Node, objects ...client.Object) *cluster {
+	t.Helper()
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme, wfv1.AddToScheme, helmv2.AddToScheme} {
 		if err := add(s); err != nil {
@@ -88,12 +100,9 @@ func newCluster(t *testing.T, action plan.Action, on interceptor.Funcs, tasks []
 		},
 		Status: wfv1.WorkflowStatus{Phase: wfv1.WorkflowRunning, Nodes: wfv1.Nodes{}},
 	}
-	var nodes []plan.Node
-	for _, task := range tasks {
-		wf.Status.Nodes["id-"+task] = wfv1.NodeStatus{ID: "id-" + task, Name: wfName + "." + task, Type: wfv1.NodeTypeSuspend, Phase: wfv1.NodeRunning}
-		hr := release(task)
-		hr.Spec.StorageNamespace = "storage-" + task
-		nodes = append(nodes, plan.Node{Task: task, Action: action, Release: hr})
+	for _, n := range nodes {
+		wf.Status.Nodes["id-"+n.Task] = wfv1.NodeStatus{ID: "id-" + n.Task, Name: wfName + "." + n.Task, Type: wfv1.NodeTypeSuspend,
+			Phase: wfv1.NodeRunning, StartedAt: metav1.Time{Time: time.Now().Add(-time.Second)}}
 	}
 	if err := packer.CompressWorkflowIfNeeded(wf); err != nil {
 		t.Fatal(err)
@@ -156,8 +165,11 @@ func TestLookInstallsThenSettles(t *testing.T) {
 	if got := hr.Annotations[v1alpha1.AnnotationWorkflow]; got != wfName {
 		t.Errorf("the release says for which workflow it was written: got %q", got)
 	}
+	if got := hr.Labels[v1alpha1.LabelGeneration]; got != "1" {
+		t.Errorf("the release says which generation wrote it: got %q", got)
+	}
 	for name, labels := range map[string]map[string]string{
-		"target":      {v1alpha1.LabelHeritage: v1alpha1.Heritage},
+		"target":      {v1alpha1.LabelHeritage: v1alpha1.Heritage, v1alpha1.LabelOwner: "shop"},
 		"storage-web": {v1alpha1.LabelHeritage: v1alpha1.Heritage, v1alpha1.LabelStorage: "true", v1alpha1.LabelOwner: "shop"},
 	} {
 		ns := &corev1.Namespace{}
@@ -165,7 +177,10 @@ func TestLookInstallsThenSettles(t *testing.T) {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(labels, ns.Labels); diff != "" {
-			t.Errorf("namespace %s is made, and only a storage namespace is owned (-want +got):\n%s", name, diff)
+			t.Errorf("namespace %s says for which group it was made (-want +got):\n%s", name, diff)
+		}
+		if ns.Annotations[v1alpha1.AnnotationGroupUID] != "uid-shop" || len(ns.OwnerReferences) > 0 {
+			t.Errorf("namespace %s does not go with the group by itself: %+v", name, ns.ObjectMeta)
 		}
 	}
 	if diff := cmp.Diff(map[string]string{"web": "Running"}, c.nodes()); diff != "" {

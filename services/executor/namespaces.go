@@ -17,20 +17,21 @@ import (
 // storage is the value of the label on a namespace that holds Helm's records.
 const storage = "true"
 
-// ensureNamespace makes a namespace that is missing. It is never owned by the
-// group, and one that is there is taken as it is, but for a storage namespace of
-// another group: Helm would take that group's records for this one's.
-func (w *writer) ensureNamespace(ctx context.Context, want execute.Namespace, group string) error {
-	owner := v1alpha1.Shorten(group, v1alpha1.MaxLabel)
+// ensureNamespace makes a namespace that is missing. It says for which group it was
+// made, and no more: the garbage collector does not take it with the group. One that
+// is there is taken as it is, but for a storage namespace of another group: Helm
+// would take that group's records for this one's.
+func (w *writer) ensureNamespace(ctx context.Context, want execute.Namespace, rollout events.Rollout) error {
+	owner := v1alpha1.Shorten(rollout.Group, v1alpha1.MaxLabel)
 	have, err := namespaceMeta(ctx, w.reader.cached, want.Name)
 	if have == nil && err == nil {
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
-			Name:   want.Name,
-			Labels: map[string]string{v1alpha1.LabelHeritage: v1alpha1.Heritage},
+			Name:        want.Name,
+			Labels:      map[string]string{v1alpha1.LabelHeritage: v1alpha1.Heritage, v1alpha1.LabelOwner: owner},
+			Annotations: map[string]string{v1alpha1.AnnotationGroupUID: rollout.UID},
 		}}
 		if want.Storage {
 			ns.Labels[v1alpha1.LabelStorage] = storage
-			ns.Labels[v1alpha1.LabelOwner] = owner
 		}
 		err = w.client.Create(ctx, ns, client.FieldOwner(fieldManager))
 		if err == nil {

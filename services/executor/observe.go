@@ -33,6 +33,8 @@ type seen struct {
 	stored *wfv1.Workflow
 	// groupRead: Group is what there is, and not only not read.
 	groupRead bool
+	// again: an earlier try of this look was overtaken.
+	again bool
 }
 
 // reader sees what is there. The workflow and its group are read live. Releases
@@ -64,7 +66,8 @@ func (r *reader) observe(ctx context.Context, w wake) (*seen, error) {
 	if err := s.hydrate(); err != nil {
 		return nil, err
 	}
-	if !execute.Waiting(s.Workflow) {
+	waiting := execute.Waiting(s.Workflow)
+	if len(waiting) == 0 {
 		return s, nil
 	}
 	if err := json.Unmarshal([]byte(s.Workflow.Annotations[v1alpha1.AnnotationRollout]), &s.Rollout); err != nil {
@@ -82,6 +85,9 @@ func (r *reader) observe(ctx context.Context, w wake) (*seen, error) {
 	}
 	for key, hr := range fresh {
 		s.Releases[key] = hr
+	}
+	if err := r.readSteps(ctx, s, waiting); err != nil {
+		return nil, err
 	}
 	return s, nil
 }

@@ -24,6 +24,8 @@ type wake struct {
 	// group of the workflow, where releases are likely to be begun: that it is read
 	// beside the workflow saves a round trip.
 	group string
+	// task that the fact speaks of; empty where it is none.
+	task string
 	// news of releases.
 	news []news
 }
@@ -51,14 +53,14 @@ func (n news) old(cached *helmv2.HelmRelease) bool {
 // wakeOf is the look that a fact asks for; ok is false where it asks for none.
 func wakeOf(f events.Fact) (w wake, ok bool) {
 	of := func(r events.ReleaseRef, deleted, timed bool) (wake, bool) {
-		return wake{workflow: r.Workflow, news: []news{{
+		return wake{workflow: r.Workflow, task: r.Task, news: []news{{
 			key: execute.Key{Namespace: r.Namespace, Name: r.Name}, uid: types.UID(r.ReleaseUID),
 			generation: r.ReleaseGeneration, deleted: deleted, timed: timed,
 		}}}, r.Workflow != ""
 	}
 	switch data := f.Data.(type) {
 	case events.NodeStarted:
-		return wake{workflow: data.Workflow, group: f.Rollout.Group}, data.Workflow != ""
+		return wake{workflow: data.Workflow, group: f.Rollout.Group, task: data.Task}, data.Workflow != ""
 	case events.ReleaseReady:
 		return of(data.ReleaseRef, false, false)
 	case events.ReleaseFailed:

@@ -8,10 +8,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/services/intake/admit"
 )
 
 // validator refuses at the door what the schema cannot see: a cycle, a dependency
-// that is not there, two releases of one name.
+// that is not there, two releases of one name, an expression that does not compile.
 type validator struct{}
 
 // ValidateCreate refuses a group that contradicts itself.
@@ -35,7 +36,7 @@ func (validator) ValidateDelete(context.Context, *v1alpha1.ApplicationGroup) (ad
 }
 
 func refuse(group *v1alpha1.ApplicationGroup) error {
-	errs := group.Validate()
+	errs := admit.Validate(group)
 	if len(errs) == 0 {
 		return nil
 	}

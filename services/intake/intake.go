@@ -11,10 +11,12 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -29,6 +31,7 @@ import (
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
 	"orkestra.dev/pkg/service"
+	"orkestra.dev/services/intake/admit"
 )
 
 type options struct {
@@ -45,8 +48,15 @@ func New() service.Service {
 		Short: "Watch ApplicationGroups and say what is desired",
 		Long: `Intake watches ApplicationGroups. It refuses a spec that contradicts itself
 (at admission, where --webhook-addr is given, and always in the condition
-Accepted), puts the finalizer on, says group.desired and group.deleting, and lets
-a deleted group go when its releases are gone.
+Accepted), puts the finalizer on, says group.desired, group.suspended and
+group.deleting, and lets a deleted group go when its releases are gone.
+
+A group that nobody changes is asked for again, by the annotation
+orkestra.azure.microsoft.com/requestedAt, when spec.interval has passed since its
+last rollout, and when a Secret or ConfigMap has changed that it takes values from,
+or a Secret without which a chart was refused. The interval leaves alone a group
+that is under way, held, or failed: a failed group is tried again by orkestra retry,
+or by a change.
 
 Any number of replicas may run side by side.`,
 		Example: `  # Against a cluster and a NATS server that listen on this machine
@@ -60,10 +70,11 @@ Any number of replicas may run side by side.`,
 			fs.StringVar(&o.webhookCertDir, "webhook-cert-dir", "", "directory with tls.crt and tls.key of the admission webhook")
 		},
 		Validate: o.validate,
+		Cache:    cacheOptions,
 		Schemes:  []func(*runtime.Scheme) error{v1alpha1.AddToScheme, helmv2.AddToScheme},
 		Uncached: []client.Object{&corev1.Secret{}, &helmv2.HelmRelease{}},
 		Webhook:  o.webhook,
-		Setup:    func(_ context.Context, e *service.Env) error { return o.setup(e) },
+		Setup:    o.setup,
 	}
 }
 
@@ -100,18 +111,25 @@ func (o *options) webhook() webhook.Server {
 	return webhook.NewServer(webhook.Options{Host: host, Port: n, CertDir: o.webhookCertDir})
 }
 
-func (o *options) setup(e *service.Env) error {
+func (o *options) setup(ctx context.Context, e *service.Env) error {
 	r := &reconciler{
 		client:    e.Manager.GetClient(),
 		live:      e.Manager.GetAPIReader(),
+		cached:    e.Manager.GetCache(),
 		namespace: e.Namespace,
 		say:       e.Say,
 		log:       e.Log,
+		now:       time.Now,
+	}
+	if err := e.Manager.GetFieldIndexer().IndexField(ctx, &v1alpha1.ApplicationGroup{}, indexReferences, referred); err != nil {
+		return fmt.Errorf("indexing what groups refer to: %w", err)
 	}
 	woken := make(chan event.GenericEvent, 256)
 	err := ctrl.NewControllerManagedBy(e.Manager).
 		Named("intake").
 		For(&v1alpha1.ApplicationGroup{}, builder.WithPredicates(asksForMore())).
+		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.groupsThatReferTo("Secret")), builder.WithPredicates(versionChanged())).
+		WatchesMetadata(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(r.groupsThatReferTo("ConfigMap")), builder.WithPredicates(versionChanged())).
 		WatchesRawSource(source.Channel(woken, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: o.workers}).
 		Complete(r)
@@ -142,14 +160,34 @@ func (o *options) setup(e *service.Env) error {
 }
 
 // asksForMore lets pass what can change the intake's mind: a new spec, a request,
-// a deletion, a finalizer. Status is what others write, and there is a lot of it.
+// a deletion, a finalizer, and of what others write in the status, of which there is a
+// lot, whether a rollout is done, or a chart refused.
 func asksForMore() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(u event.UpdateEvent) bool {
 		before, after := u.ObjectOld, u.ObjectNew
 		return before.GetUID() != after.GetUID() ||
 			before.GetGeneration() != after.GetGeneration() ||
 			before.GetAnnotations()[v1alpha1.AnnotationRequestedAt] != after.GetAnnotations()[v1alpha1.AnnotationRequestedAt] ||
+			before.GetAnnotations()[v1alpha1.AnnotationForceDelete] != after.GetAnnotations()[v1alpha1.AnnotationForceDelete] ||
 			len(before.GetFinalizers()) != len(after.GetFinalizers()) ||
-			before.GetDeletionTimestamp().IsZero() != after.GetDeletionTimestamp().IsZero()
+			before.GetDeletionTimestamp().IsZero() != after.GetDeletionTimestamp().IsZero() ||
+			turned(before, after)
 	}}
+}
+
+// turned: the group has become ready, or ceased to be, or its charts have, for one that
+// has an interval, or refers to something.
+func turned(before, after client.Object) bool {
+	old, ok := before.(*v1alpha1.ApplicationGroup)
+	group, same := after.(*v1alpha1.ApplicationGroup)
+	if !ok || !same || group.Spec.Interval == nil && len(admit.References(group)) == 0 {
+		return false
+	}
+	for _, kind := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionStaged} {
+		a, b := apimeta.FindStatusCondition(old.Status.Conditions, kind), apimeta.FindStatusCondition(group.Status.Conditions, kind)
+		if (a == nil) != (b == nil) || a != nil && (a.Status != b.Status || a.Reason != b.Reason || a.ObservedGeneration != b.ObservedGeneration) {
+			return true
+		}
+	}
+	return old.Status.LastHandledReconcileAt != group.Status.LastHandledReconcileAt
 }

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -17,6 +19,7 @@ import (
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
+	"orkestra.dev/pkg/service/groupevent"
 	"orkestra.dev/pkg/service/groupstatus"
 	"orkestra.dev/services/intake/admit"
 )
@@ -29,6 +32,8 @@ const (
 	// answerTime is how long the compiler may take to answer group.deleting before
 	// it is asked again, as a new rollout.
 	answerTime = 30 * time.Second
+	// soon is when to look again where another replica was faster.
+	soon = time.Second
 )
 
 // Workflows are read as metadata: all that the intake wants of them are labels
@@ -41,49 +46,65 @@ const (
 )
 
 type reconciler struct {
-	client    client.Client
-	live      client.Reader
-	namespace string
-	say       func(context.Context, ...events.Fact) error
-	log       *slog.Logger
+	client client.Client
+	// live reads from the API server, cached from informers also what client does not.
+	live, cached client.Reader
+	namespace    string
+	say          func(context.Context, ...events.Fact) error
+	log          *slog.Logger
+	now          func() time.Time
 }
 
 // Reconcile looks at one group: observe, decide, act.
 func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	state, err := r.observe(ctx, req.Name)
+	state, err := r.look(ctx, r.client, r.cached, req.Name)
 	if err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	action, why := admit.Next(state)
-	return r.act(ctx, state, action, why)
+	return r.act(ctx, state, admit.Next(state))
 }
 
-func (r *reconciler) observe(ctx context.Context, name string) (admit.State, error) {
+// look observes a group, and what it refers to, from where it is told.
+func (r *reconciler) look(ctx context.Context, groups, references client.Reader, name string) (admit.State, error) {
 	group := &v1alpha1.ApplicationGroup{}
-	if err := r.client.Get(ctx, client.ObjectKey{Name: name}, group); err != nil {
+	if err := groups.Get(ctx, client.ObjectKey{Name: name}, group); err != nil {
 		return admit.State{}, err
 	}
-	s := admit.State{Group: group, Rollout: groupstatus.RolloutOf(group)}
+	s := admit.State{Group: group, Rollout: groupstatus.RolloutOf(group), Now: r.now()}
+	var err error
 	if group.DeletionTimestamp.IsZero() {
-		return s, nil
+		s.Versions, err = r.versions(ctx, references, group)
+		return s, err
 	}
-	s.Overdue = time.Since(asked(group)) > answerTime
+	s.Overdue = s.Now.Sub(asked(group)) > answerTime
+	releases, err := r.releases(ctx, group)
+	if err != nil {
+		return s, err
+	}
+	s.Releases = len(releases)
+	s.Workflows, err = r.workflows(ctx, group)
+	return s, err
+}
 
-	owned := client.MatchingLabels{v1alpha1.LabelOwner: group.Name}
+// releases of the group, this one by UID.
+func (r *reconciler) releases(ctx context.Context, group *v1alpha1.ApplicationGroup) ([]helmv2.HelmRelease, error) {
 	var releases helmv2.HelmReleaseList
-	if err := r.live.List(ctx, &releases, owned); err != nil {
-		return s, fmt.Errorf("listing the releases of group %s: %w", name, err)
+	if err := r.live.List(ctx, &releases, owned(group)); err != nil {
+		return nil, fmt.Errorf("listing the releases of group %s: %w", group.Name, err)
 	}
-	for _, hr := range releases.Items {
-		if hr.Annotations[v1alpha1.AnnotationGroupUID] == string(group.UID) {
-			s.Releases++
-		}
-	}
+	return slices.DeleteFunc(releases.Items, func(hr helmv2.HelmRelease) bool {
+		return hr.Annotations[v1alpha1.AnnotationGroupUID] != string(group.UID)
+	}), nil
+}
+
+// workflows of the group, this one by UID.
+func (r *reconciler) workflows(ctx context.Context, group *v1alpha1.ApplicationGroup) ([]admit.Workflow, error) {
 	workflows := &metav1.PartialObjectMetadataList{}
 	workflows.SetGroupVersionKind(workflowList)
-	if err := r.live.List(ctx, workflows, owned, client.InNamespace(r.namespace)); err != nil {
-		return s, fmt.Errorf("listing the workflows of group %s: %w", name, err)
+	if err := r.live.List(ctx, workflows, owned(group), client.InNamespace(r.namespace)); err != nil {
+		return nil, fmt.Errorf("listing the workflows of group %s: %w", group.Name, err)
 	}
+	var out []admit.Workflow
 	for _, wf := range workflows.Items {
 		var rollout events.Rollout
 		if err := json.Unmarshal([]byte(wf.Annotations[v1alpha1.AnnotationRollout]), &rollout); err != nil {
@@ -92,14 +113,20 @@ func (r *reconciler) observe(ctx context.Context, name string) (admit.State, err
 		if rollout.UID != string(group.UID) {
 			continue
 		}
-		s.Workflows = append(s.Workflows, admit.Workflow{
+		out = append(out, admit.Workflow{
+			Name:      wf.Name,
 			Type:      events.WorkflowType(wf.Labels[v1alpha1.LabelWorkflowType]),
 			Rollout:   rollout,
 			Finished:  wf.Labels[labelCompleted] == "true",
 			Succeeded: wf.Labels[labelPhase] == "Succeeded",
 		})
 	}
-	return s, nil
+	return out, nil
+}
+
+// owned selects what is made for the group, and for those before it of that name.
+func owned(group *v1alpha1.ApplicationGroup) client.MatchingLabels {
+	return client.MatchingLabels{v1alpha1.LabelOwner: v1alpha1.Shorten(group.Name, v1alpha1.MaxLabel)}
 }
 
 // asked is when the deletion was asked for last: by whoever deleted the group, or by us.
@@ -111,10 +138,10 @@ func asked(group *v1alpha1.ApplicationGroup) time.Time {
 	return at // what a user wrote there need not be a time
 }
 
-func (r *reconciler) act(ctx context.Context, s admit.State, action admit.Action, why string) (ctrl.Result, error) {
+func (r *reconciler) act(ctx context.Context, s admit.State, d admit.Decision) (ctrl.Result, error) {
 	group := s.Group
-	log := r.log.With("group", group.Name, "generation", group.Generation, "action", action)
-	switch action {
+	log := r.log.With("group", group.Name, "generation", group.Generation, "action", d.Action)
+	switch d.Action {
 	case admit.Nothing:
 		return ctrl.Result{}, nil
 
@@ -125,15 +152,27 @@ func (r *reconciler) act(ctx context.Context, s admit.State, action admit.Action
 		// The change of the finalizers wakes us again, but a look now saves the way
 		// round.
 		controllerutil.AddFinalizer(group, v1alpha1.Finalizer)
-		action, why := admit.Next(s)
-		return r.act(ctx, s, action, why)
+		return r.act(ctx, s, admit.Next(s))
 
 	case admit.Refuse:
-		log.Info("refused", "why", why)
-		if err := r.accepted(ctx, group, metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, why); err != nil {
+		log.Info("refused", "why", d.Why)
+		if err := r.accepted(ctx, group, metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, d.Why); err != nil {
 			return ctrl.Result{}, err
 		}
-		return ctrl.Result{}, r.sayOne(ctx, s.Rollout, events.GroupRejected{Reason: v1alpha1.ReasonInvalidSpec, Message: why})
+		return ctrl.Result{}, r.sayOne(ctx, s.Rollout, events.GroupRejected{Reason: v1alpha1.ReasonInvalidSpec, Message: d.Why})
+
+	case admit.Suspend:
+		if err := r.sayOne(ctx, s.Rollout, events.GroupSuspended{}); err != nil {
+			return ctrl.Result{}, err
+		}
+		log.Info("suspended")
+		return ctrl.Result{}, r.accepted(ctx, group, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "the spec can be rolled out, and is held by spec.suspend")
+
+	case admit.Record:
+		return r.record(ctx, s)
+
+	case admit.Request:
+		return r.request(ctx, group.Name)
 
 	case admit.Announce:
 		// First the event: the condition can follow while the stager works.
@@ -141,40 +180,40 @@ func (r *reconciler) act(ctx context.Context, s admit.State, action admit.Action
 			return ctrl.Result{}, err
 		}
 		log.Info("announced", "event", events.New(s.Rollout, events.GroupDesired{}).EventID())
-		return ctrl.Result{}, r.accepted(ctx, group, metav1.ConditionTrue, v1alpha1.ReasonAccepted, "the spec can be rolled out")
+		return ctrl.Result{RequeueAfter: d.Again}, r.accepted(ctx, group, metav1.ConditionTrue, v1alpha1.ReasonAccepted, "the spec can be rolled out")
 
 	case admit.AnnounceDeletion:
 		return ctrl.Result{RequeueAfter: lookAgain}, r.sayOne(ctx, s.Rollout, events.GroupDeleting{})
 
 	case admit.AskAgain:
-		log.Info("asking again for the deletion", "releases", s.Releases)
-		patch := client.MergeFromWithOptions(group.DeepCopy(), client.MergeFromWithOptimisticLock{})
-		if group.Annotations == nil {
-			group.Annotations = map[string]string{}
-		}
-		group.Annotations[v1alpha1.AnnotationRequestedAt] = time.Now().UTC().Format(time.RFC3339Nano)
-		if err := r.client.Patch(ctx, group, patch); apierrors.IsConflict(err) {
-			return ctrl.Result{RequeueAfter: lookAgain}, nil // another replica asks, or the group is being written
-		} else if client.IgnoreNotFound(err) != nil {
-			return ctrl.Result{}, fmt.Errorf("asking again for the deletion of group %s: %w", group.Name, err)
-		}
-		return ctrl.Result{RequeueAfter: answerTime}, nil
+		return r.askAgain(ctx, s)
 
 	case admit.Wait:
 		return ctrl.Result{RequeueAfter: lookAgain}, nil
 
+	case admit.Force:
+		return r.force(ctx, s)
+
 	case admit.Release:
-		// First the event: when the finalizer is gone nobody would know to say it.
-		if err := r.sayOne(ctx, s.Rollout, events.GroupDeleted{}); err != nil {
-			return ctrl.Result{}, err
-		}
-		if err := r.removeFinalizer(ctx, group); err != nil {
-			return ctrl.Result{}, fmt.Errorf("removing the finalizer from group %s: %w", group.Name, err)
-		}
-		log.Info("released")
-		return ctrl.Result{}, nil
+		return r.release(ctx, s, groupevent.Event{
+			Type: corev1.EventTypeNormal, Reason: eventRemoved, Key: string(group.UID),
+			Message: "everything that was made for the group is gone",
+		})
 	}
-	return ctrl.Result{}, fmt.Errorf("group %s: unknown action %q", group.Name, action)
+	return ctrl.Result{}, fmt.Errorf("group %s: unknown action %q", group.Name, d.Action)
+}
+
+// askAgain makes the deletion a new rollout.
+func (r *reconciler) askAgain(ctx context.Context, s admit.State) (ctrl.Result, error) {
+	r.log.InfoContext(ctx, "asking again for the deletion", "group", s.Group.Name, "generation", s.Group.Generation, "releases", s.Releases)
+	again := admit.Decision{RequestedAt: s.Now.UTC().Format(time.RFC3339Nano)}
+	switch err := r.annotate(ctx, s.Group, again); {
+	case apierrors.IsConflict(err):
+		return ctrl.Result{RequeueAfter: lookAgain}, nil // another replica asks, or the group is being written
+	case client.IgnoreNotFound(err) != nil:
+		return ctrl.Result{}, fmt.Errorf("asking again for the deletion of group %s: %w", s.Group.Name, err)
+	}
+	return ctrl.Result{RequeueAfter: answerTime}, nil
 }
 
 // sayOne says a fact; one that is superseded already need not be said.

@@ -221,7 +221,7 @@ func describe(a *v1alpha1.ApplicationStatus, o outcome, staged bool) {
 	if o.app == nil {
 		return
 	}
-	a.Version = o.app.Version
+	a.Chart, a.Version = o.app.Chart, o.app.Version
 	for _, p := range o.app.Pieces {
 		if p.Subchart == "" {
 			continue
@@ -229,6 +229,6 @@ func describe(a *v1alpha1.ApplicationStatus, o outcome, staged bool) {
 		if a.Subcharts == nil {
 			a.Subcharts = map[string]v1alpha1.ChartStatus{}
 		}
-		a.Subcharts[p.Subchart] = v1alpha1.ChartStatus{Version: p.SubchartVersion, Staged: staged}
+		a.Subcharts[p.Subchart] = v1alpha1.ChartStatus{Chart: p.Chart, Version: p.SubchartVersion, Staged: staged}
 	}
 }

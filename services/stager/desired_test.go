@@ -12,9 +12,11 @@ import (
 	"testing"
 	"time"
 
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,6 +33,7 @@ import (
 	"orkestra.dev/services/stager/internal/lru"
 	"orkestra.dev/services/stager/refusal"
 	"orkestra.dev/services/stager/registry"
+	"orkestra.dev/services/stager/retention"
 	"orkestra.dev/services/stager/stage"
 )
 
@@ -39,6 +42,7 @@ type memory struct {
 	mu     sync.Mutex
 	held   held
 	pushed []string
+	since  time.Time // when all of it was pushed
 	err    error
 }
 
@@ -48,10 +52,20 @@ func (m *memory) Held(context.Context, string) (held, error) {
 	return maps.Clone(m.held), m.err
 }
 
+func (m *memory) Stored(context.Context, string) (map[retention.Archive]time.Time, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	stored := map[retention.Archive]time.Time{}
+	for c := range m.held {
+		stored[retention.Archive(c)] = m.since
+	}
+	return stored, m.err
+}
+
 func (m *memory) Push(_ context.Context, tenant string, p stage.Piece) (string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	key := held1{p.Chart, p.Version}
+	key := museumChart{p.Chart, p.Version}
 	if d, ok := m.held[key]; ok {
 		return d, nil
 	}
@@ -60,7 +74,7 @@ func (m *memory) Push(_ context.Context, tenant string, p stage.Piece) (string, 
 	return p.Digest, nil
 }
 
-func (m *memory) Remove(_ context.Context, _ string, c held1) error {
+func (m *memory) Remove(_ context.Context, _ string, c museumChart) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.held, c)
@@ -79,6 +93,17 @@ func (s shelf) Resolve(_ context.Context, ref registry.Ref) (*registry.Resolved,
 
 func (s shelf) Fetch(_ context.Context, r *registry.Resolved) ([]byte, error) {
 	return s[r.Name].([]byte), nil
+}
+
+func (s shelf) Provenance(_ context.Context, r *registry.Resolved) ([]byte, error) {
+	if proof, ok := s[r.Name+".prov"].([]byte); ok {
+		return proof, nil
+	}
+	return nil, refusal.Becausef(v1alpha1.ReasonVerificationFailed, "there is no provenance")
+}
+
+func (s shelf) Signatures(context.Context, *registry.Resolved) ([]registry.Signature, error) {
+	return nil, refusal.Becausef(v1alpha1.ReasonVerificationFailed, "there is no signature")
 }
 
 const chart = `
@@ -103,7 +128,9 @@ type world struct {
 func newWorld(t *testing.T, objects ...client.Object) *world {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, sourcev1.AddToScheme, corev1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{
+		v1alpha1.AddToScheme, sourcev1.AddToScheme, helmv2.AddToScheme, corev1.AddToScheme, appsv1.AddToScheme,
+	} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
@@ -114,7 +141,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		WithInterceptorFuncs(interceptor.Funcs{Apply: w.apply, Patch: w.patch}).Build()
 	w.stager = &stager{
 		client: c, registry: w.shelf, museum: w.museum,
-		charts: lru.New[*stage.Chart](1 << 20), tagged: lru.New[stage.Piece](1 << 20),
+		charts: lru.New[*stage.Chart](1 << 20), tagged: lru.New[stage.Piece](1 << 20), slots: make(chan struct{}, splitting),
 		namespace: "orkestra", staging: "http://museum/", patience: 5 * time.Second, now: time.Now,
 		log: slog.New(slog.DiscardHandler),
 	}
@@ -137,6 +164,10 @@ func (w *world) patch(ctx context.Context, c client.WithWatch, o client.Object, 
 	if err := c.Patch(ctx, o, p, opts...); err != nil {
 		return err
 	}
+	if _, ok := o.(*sourcev1.HelmChart); ok {
+		w.writes = append(w.writes, "mark "+strings.TrimRight(o.GetName(), "0123456789abcdef"))
+		return nil
+	}
 	w.writes = append(w.writes, "poke "+o.GetName())
 	return w.reconcile(ctx, c, sourcev1.HelmRepositoryKind, o.GetName())
 }
@@ -158,7 +189,7 @@ func (w *world) reconcile(ctx context.Context, c client.Client, kind, name strin
 	if err := c.Get(ctx, key, &h); err != nil {
 		return err
 	}
-	digest, ok := w.museum.held[held1{h.Spec.Chart, h.Spec.Version}]
+	digest, ok := w.museum.held[museumChart{h.Spec.Chart, h.Spec.Version}]
 	if !ok || w.broken {
 		condition.Status, condition.Message = metav1.ConditionFalse, "chart not found"
 	}
@@ -176,6 +207,7 @@ func newGroup(apps ...string) *v1alpha1.ApplicationGroup {
 		a := v1alpha1.Application{DAG: v1alpha1.DAG{Name: name}}
 		a.Spec.Chart = v1alpha1.ChartRef{URL: "https://user:canary@charts.example.org", Name: "shop", Version: "*"}
 		a.Spec.Subcharts = []v1alpha1.DAG{{Name: "db"}}
+		a.Spec.Release.TargetNamespace = "apps"
 		g.Spec.Applications = append(g.Spec.Applications, a)
 	}
 	return g
@@ -232,8 +264,8 @@ func TestDesired(t *testing.T) {
 		t.Errorf("condition %+v", c)
 	}
 	if diff := cmp.Diff([]v1alpha1.ApplicationStatus{
-		{Name: "one", ChartStatus: v1alpha1.ChartStatus{Version: "1.0.0", Staged: true}, Subcharts: map[string]v1alpha1.ChartStatus{"db": {Version: "0.1.0", Staged: true}}},
-		{Name: "two", ChartStatus: v1alpha1.ChartStatus{Version: "1.0.0", Staged: true}},
+		{Name: "one", ChartStatus: v1alpha1.ChartStatus{Chart: "shop", Version: "1.0.0", Staged: true}, Subcharts: map[string]v1alpha1.ChartStatus{"db": {Chart: "shop-db", Version: "0.1.0", Staged: true}}},
+		{Name: "two", ChartStatus: v1alpha1.ChartStatus{Chart: "shop", Version: "1.0.0", Staged: true}},
 	}, apps); diff != "" {
 		t.Errorf("status (-want +got):\n%s", diff)
 	}
@@ -334,6 +366,14 @@ func TestRefused(t *testing.T) {
 		"Unreachable": {"a registry that is away is waited for", func(w *world, _ *v1alpha1.ApplicationGroup) {
 			w.shelf["shop"] = away
 		}, v1alpha1.ReasonRepositoryUnreachable, "", true, "application two"},
+		"NoValues": {"values that are not there are waited for", func(_ *world, g *v1alpha1.ApplicationGroup) {
+			g.Spec.Applications[1].Spec.Release.ValuesFrom = []helmv2.ValuesReference{{Kind: "Secret", Name: "settings"}}
+		}, v1alpha1.ReasonValuesNotFound, "", true, "Secret apps/settings"},
+		"NoKeys": {"a chart that has to prove who made it needs keys", func(_ *world, g *v1alpha1.ApplicationGroup) {
+			g.Spec.Applications[0].Spec.Chart.Verify = &v1alpha1.ChartVerification{
+				Provider: v1alpha1.VerifyProvenance, SecretRef: corev1.SecretReference{Name: "keys", Namespace: "trust"},
+			}
+		}, v1alpha1.ReasonVerificationFailed, "one", false, "Secret trust/keys, which verify.secretRef names"},
 		"BothKinds": {"what does not heal decides, and all is told", func(w *world, g *v1alpha1.ApplicationGroup) {
 			g.Spec.Applications[1].Spec.Chart.Name = "shoe"
 			w.shelf["shop"], w.shelf["shoe"] = away, notFound
@@ -397,14 +437,14 @@ func TestDeleted(t *testing.T) {
 	gone := newGroup("one")
 	deleted := events.New(groupstatus.RolloutOf(gone), events.GroupDeleted{})
 	w := newWorld(t)
-	w.museum.held[held1{"shop", "1.0.0"}] = "d"
+	w.museum.held[museumChart{"shop", "1.0.0"}] = "d"
 	if _, err := w.handle(t.Context(), deleted); err != nil || len(w.museum.held) > 0 {
 		t.Errorf("a group's charts go with it: %v, %v", err, w.museum.held)
 	}
 	other := newGroup("one")
 	other.UID = "another"
 	w = newWorld(t, other)
-	w.museum.held[held1{"shop", "1.0.0"}] = "d"
+	w.museum.held[museumChart{"shop", "1.0.0"}] = "d"
 	if _, err := w.handle(t.Context(), deleted); !events.IsSuperseded(err) || len(w.museum.held) != 1 {
 		t.Errorf("those of another group of its name stay: %v, %v", err, w.museum.held)
 	}
@@ -433,6 +473,13 @@ func TestOptions(t *testing.T) {
 		"Workers":  {func(o *options) { o.workers = 0 }, "--workers"},
 		"Cache":    {func(o *options) { o.cacheMiB = 0 }, "--chart-cache-size"},
 		"Patience": {func(o *options) { o.patience = 0 }, "--ready-timeout"},
+		"Hosts": {func(o *options) {
+			o.allowHosts = []string{"ghcr.io", "*.example.com"}
+			o.plainHosts = []string{"registry:5000"}
+		}, ""},
+		"HostURL":  {func(o *options) { o.allowHosts = []string{"https://ghcr.io"} }, "--allow-hosts"},
+		"HostPath": {func(o *options) { o.plainHosts = []string{"registry:5000/charts"} }, "--plain-http-hosts"},
+		"Collect":  {func(o *options) { o.collectGrace = -1 }, "--collect-grace"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := good

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/services/stager/archive"
 	"orkestra.dev/services/stager/refusal"
+	"orkestra.dev/services/stager/retention"
 	"orkestra.dev/services/stager/stage"
 )
 
@@ -27,18 +29,20 @@ import (
 type museum interface {
 	// Held are the digests of a tenant's charts.
 	Held(ctx context.Context, tenant string) (held, error)
+	// Stored are the times at which a tenant's charts were pushed.
+	Stored(ctx context.Context, tenant string) (map[retention.Archive]time.Time, error)
 	// Push adds a piece, and returns the digest of what the museum holds then: where
 	// there was something under the piece's name and version, that stays.
 	Push(ctx context.Context, tenant string, p stage.Piece) (digest string, err error)
 	// Remove takes a chart away; one that is not there is a success.
-	Remove(ctx context.Context, tenant string, c held1) error
+	Remove(ctx context.Context, tenant string, c museumChart) error
 }
 
-// held1 is a chart in the museum.
-type held1 struct{ Name, Version string }
+// museumChart is a chart in the museum.
+type museumChart struct{ Name, Version string }
 
 // held are digests, sha256:<hex>.
-type held map[held1]string
+type held map[museumChart]string
 
 const (
 	museumTimeout = 30 * time.Second
@@ -65,23 +69,47 @@ func unavailable(format string, args ...any) error {
 	return refusal.Becausef(v1alpha1.ReasonStagingUnavailable, format, args...)
 }
 
-// Held asks for all charts at once: a tenant is one group.
-func (m *chartMuseum) Held(ctx context.Context, tenant string) (held, error) {
+// entry of a museum's list.
+type entry struct {
+	Name, Version, Digest string
+	Created               time.Time
+}
+
+// list asks for all charts at once: a tenant is one group.
+func (m *chartMuseum) list(ctx context.Context, tenant string) ([]entry, error) {
 	body, err := m.request(ctx, http.MethodGet, maxListing, "api", tenant, "charts")
 	if err != nil {
 		return nil, err
 	}
-	var all map[string][]struct{ Name, Version, Digest string }
+	var all map[string][]entry
 	if err := json.Unmarshal(body, &all); err != nil {
 		return nil, unavailable("ChartMuseum at %s does not list its charts: %w", m.base, err)
 	}
+	return slices.Concat(slices.Collect(maps.Values(all))...), nil
+}
+
+func (m *chartMuseum) Held(ctx context.Context, tenant string) (held, error) {
+	all, err := m.list(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
 	h := held{}
-	for _, versions := range all {
-		for _, v := range versions {
-			h[held1{v.Name, v.Version}] = "sha256:" + v.Digest
-		}
+	for _, e := range all {
+		h[museumChart{e.Name, e.Version}] = "sha256:" + e.Digest
 	}
 	return h, nil
+}
+
+func (m *chartMuseum) Stored(ctx context.Context, tenant string) (map[retention.Archive]time.Time, error) {
+	all, err := m.list(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	stored := map[retention.Archive]time.Time{}
+	for _, e := range all {
+		stored[retention.Archive{Name: e.Name, Version: e.Version}] = e.Created
+	}
+	return stored, nil
 }
 
 // Push uploads with helm-push, which takes a file, no context, and every answer
@@ -133,7 +161,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // Remove deletes by name and version.
-func (m *chartMuseum) Remove(ctx context.Context, tenant string, c held1) error {
+func (m *chartMuseum) Remove(ctx context.Context, tenant string, c museumChart) error {
 	_, err := m.request(ctx, http.MethodDelete, 1<<20, "api", tenant, "charts", c.Name, c.Version)
 	return err
 }

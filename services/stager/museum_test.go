@@ -126,7 +126,7 @@ func TestRemove(t *testing.T) {
 		"DELETE /api/group/charts/web/3.0.0": {500, `{"error":"disk"}`},
 	}.serve(t, "")
 	for version, want := range map[string]string{"1.0.0": "", "2.0.0": "", "3.0.0": v1alpha1.ReasonStagingUnavailable} {
-		if err := m.Remove(t.Context(), "group", held1{"web", version}); refusal.Reason(err) != want {
+		if err := m.Remove(t.Context(), "group", museumChart{"web", version}); refusal.Reason(err) != want {
 			t.Errorf("%s: %v", version, err)
 		}
 	}

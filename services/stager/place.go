@@ -24,54 +24,102 @@ const (
 
 // place sees to it that the staging repository holds the pieces of all applications,
 // and lists them. What is there is not pushed again; what is there with other contents
-// stays, and the piece gets a version of its own. It stops at the first application
-// whose pieces are not taken, and returns how many pieces were pushed.
+// stays, and the piece gets a version of its own. It begins nothing more when a piece
+// is not taken, and returns how many pieces were pushed.
 func (s *stager) place(ctx context.Context, tenant string, o *outcomes) (pushed int) {
 	h, err := s.museum.Held(ctx, tenant)
 	if err != nil {
 		o.err = err
 		return 0
 	}
-	added := held{}
-	for i := range o.apps {
-		// One after the other: two may have other contents under one name and version.
-		if o.apps[i].err = s.placeAll(ctx, tenant, o.apps[i].app.Pieces, h, added); o.apps[i].err != nil {
-			return len(added)
-		}
-	}
-	o.err = s.listed(ctx, tenant, added)
-	return len(added)
-}
-
-// placeAll places the pieces of one application, whose names all differ, and notes
-// in h and added what the museum holds then.
-func (s *stager) placeAll(ctx context.Context, tenant string, pieces []stage.Piece, h, added held) error {
-	var wg sync.WaitGroup
-	errs := make([]error, len(pieces))
-	isNew := make([]bool, len(pieces))
+	p := &placement{stager: s, tenant: tenant, held: h, added: held{}}
 	slots := make(chan struct{}, parallel)
-	for i := range pieces {
+	var wg sync.WaitGroup
+	for _, lane := range lanes(o.apps) {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			pieces[i], isNew[i], errs[i] = s.placeOne(ctx, tenant, pieces[i], h)
+			p.walk(ctx, lane)
 		})
 	}
 	wg.Wait()
-	for i, p := range pieces {
-		if errs[i] == nil {
-			h[held1{p.Chart, p.Version}] = p.Digest
-		}
-		if isNew[i] {
-			added[held1{p.Chart, p.Version}] = p.Digest
+	if !o.failed() {
+		o.err = s.listed(ctx, tenant, p.added)
+	}
+	return len(p.added)
+}
+
+// spot is a piece of an application.
+type spot struct {
+	of    *outcome
+	piece *stage.Piece
+}
+
+// lanes are the pieces of all applications by the name that they are staged under. Those
+// of one name go one after the other, in the order of the spec: two may have other
+// contents under one version.
+func lanes(apps []outcome) [][]spot {
+	var all [][]spot
+	by := map[string]int{}
+	for i := range apps {
+		pieces := apps[i].app.Pieces
+		for j := range pieces {
+			at, ok := by[pieces[j].Chart]
+			if !ok {
+				at = len(all)
+				by[pieces[j].Chart] = at
+				all = append(all, nil)
+			}
+			all[at] = append(all[at], spot{&apps[i], &pieces[j]})
 		}
 	}
-	for _, err := range errs {
+	return all
+}
+
+// placement is the work on one group.
+type placement struct {
+	*stager
+	tenant string
+
+	mu sync.Mutex
+	// held by the museum, and what was added to it.
+	held, added held
+	failed      bool
+}
+
+// walk places the pieces of a lane.
+func (p *placement) walk(ctx context.Context, lane []spot) {
+	for _, at := range lane {
+		p.mu.Lock()
+		failed, h := p.failed, p.named(at.piece.Chart)
+		p.mu.Unlock()
+		if failed {
+			return
+		}
+		piece, isNew, err := p.placeOne(ctx, p.tenant, *at.piece, h)
+		p.mu.Lock()
 		if err != nil {
-			return err
+			p.failed, at.of.err = true, err
+		} else {
+			*at.piece = piece
+			p.held[museumChart{piece.Chart, piece.Version}] = piece.Digest
+		}
+		if isNew {
+			p.added[museumChart{piece.Chart, piece.Version}] = piece.Digest
+		}
+		p.mu.Unlock()
+	}
+}
+
+// named is what the museum holds of one name.
+func (p *placement) named(name string) held {
+	h := held{}
+	for c, digest := range p.held {
+		if c.Name == name {
+			h[c] = digest
 		}
 	}
-	return nil
+	return h
 }
 
 // placeOne returns the piece as it is in the museum now.
@@ -83,7 +131,7 @@ func (s *stager) placeOne(ctx context.Context, tenant string, p stage.Piece, h h
 				return p, false, err
 			}
 		}
-		digest, ok := h[held1{candidate.Chart, candidate.Version}]
+		digest, ok := h[museumChart{candidate.Chart, candidate.Version}]
 		if !ok {
 			if digest, err = s.museum.Push(ctx, tenant, candidate); err != nil {
 				return p, false, err

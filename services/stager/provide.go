@@ -14,7 +14,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -23,9 +22,6 @@ import (
 )
 
 const (
-	// interval of what we make: we poke where something changed, and the charts under
-	// a name never change, so this is only for the loss of source-controller's store.
-	interval = 24 * time.Hour
 	// pokeEvery is how often source-controller is asked to look at the repository
 	// again while a chart is not ready: a museum of several replicas may have shown
 	// it an index from before the push.
@@ -43,7 +39,7 @@ type wanted struct {
 }
 
 // provide sees to it that source-controller has the charts, and returns when it
-// has all. Where something was pushed, source-controller has to look at the index
+// has all, or when it has made none for as long as our patience. Where something was pushed, source-controller has to look at the index
 // before the new HelmCharts ask it for them.
 func (s *stager) provide(ctx context.Context, group *v1alpha1.ApplicationGroup, apps []outcome, pushed bool) error {
 	var want []wanted
@@ -56,48 +52,57 @@ func (s *stager) provide(ctx context.Context, group *v1alpha1.ApplicationGroup, 
 	want = slices.CompactFunc(want, func(a, b wanted) bool { return a.name == b.name })
 
 	p := &provision{stager: s, group: group, applied: map[string]time.Time{}}
-	waitFor := "" // the poke that source-controller has to have handled
-	var pending []string
-	err := poll(ctx, tick, s.patience, func() (bool, error) {
-		repo, err := p.repository(ctx)
-		if err != nil || repo == nil {
-			pending = []string{"HelmRepository " + group.Name + " is not there yet"}
+	for {
+		left := len(want)
+		err := poll(ctx, tick, s.patience, func() (bool, error) {
+			ok, err := p.step(ctx, &want, pushed)
+			return ok || len(want) < left, err
+		})
+		switch {
+		case errors.Is(err, errPatience):
+			return unavailable("source-controller has made none of the charts that are left in %s: %s", s.patience, p.why(len(want)))
+		case err != nil || len(want) == 0:
+			return err
+		}
+	}
+}
+
+// step does what can be done now, takes the charts that are ready out of want, and
+// tells whether that is all of them.
+func (p *provision) step(ctx context.Context, want *[]wanted, pushed bool) (bool, error) {
+	repo, err := p.repository(ctx)
+	if err != nil || repo == nil {
+		p.pending = []string{"HelmRepository " + p.group.Name + " is not there yet"}
+		return false, err
+	}
+	if pushed && p.waitFor == "" && !p.made(sourcev1.HelmRepositoryKind, p.group.Name) {
+		if p.waitFor, err = p.poke(ctx, repo); err != nil {
 			return false, err
 		}
-		if pushed && waitFor == "" && !p.made(sourcev1.HelmRepositoryKind, group.Name) {
-			if waitFor, err = p.poke(ctx, repo); err != nil {
-				return false, err
-			}
-		}
-		if repo.Status.Artifact == nil || repo.Status.LastHandledReconcileAt < waitFor {
-			pending = []string{"HelmRepository " + group.Name + " was not looked at yet" + saidBy(repo.Status.Conditions)}
-			return false, nil
-		}
-		pending = pending[:0]
-		for _, w := range want {
-			why, err := p.chart(ctx, w)
-			if err != nil {
-				return false, err
-			}
-			if why != "" {
-				pending = append(pending, why)
-			}
-		}
-		if len(pending) == 0 {
-			return true, nil
-		}
-		if p.poked.IsZero() {
-			p.poked = s.now() // give it its time
-		}
-		if s.now().Sub(p.poked) >= pokeEvery {
-			_, err = p.poke(ctx, repo)
-		}
-		return false, err
-	})
-	if errors.Is(err, errPatience) {
-		return unavailable("source-controller does not have the charts after %s: %s", s.patience, strings.Join(pending, "; "))
 	}
-	return err
+	if repo.Status.Artifact == nil || repo.Status.LastHandledReconcileAt < p.waitFor {
+		p.pending = []string{"HelmRepository " + p.group.Name + " was not looked at yet" + saidBy(repo.Status.Conditions)}
+		return false, nil
+	}
+	var left []wanted
+	p.pending = nil
+	for _, w := range *want {
+		why, err := p.chart(ctx, w)
+		if err != nil {
+			return false, err
+		}
+		if why != "" {
+			left, p.pending = append(left, w), append(p.pending, why)
+		}
+	}
+	if p.poked.IsZero() || len(left) < len(*want) {
+		p.poked = p.now() // it is at work: give it its time
+	}
+	*want = left
+	if len(left) > 0 && p.now().Sub(p.poked) >= pokeEvery {
+		_, err = p.poke(ctx, repo)
+	}
+	return len(left) == 0, err
 }
 
 // provision is the work on one group.
@@ -105,45 +110,55 @@ type provision struct {
 	*stager
 	group   *v1alpha1.ApplicationGroup
 	applied map[string]time.Time // by kind and name
+	waitFor string               // the poke that source-controller has to have handled
 	poked   time.Time
+	pending []string // what is waited for
+}
+
+// why so many charts are waited for, in a few of them.
+func (p *provision) why(left int) string {
+	const few = 5
+	text := strings.Join(p.pending[:min(few, len(p.pending))], "; ")
+	if len(p.pending) > few {
+		text += fmt.Sprintf("; and %d more", left-few)
+	}
+	return text
 }
 
 // repository returns the group's HelmRepository, or nil where it is on its way.
 func (p *provision) repository(ctx context.Context) (*sourcev1.HelmRepository, error) {
-	spec := map[string]any{"url": strings.TrimSuffix(p.staging, "/") + "/" + p.group.Name, "interval": interval.String()}
+	want := stage.HelmRepository(p.group, p.namespace, p.staging)
 	repo := &sourcev1.HelmRepository{}
-	ok, err := p.get(ctx, p.group.Name, repo)
+	ok, err := p.get(ctx, want.Name, repo)
 	if err != nil {
 		return nil, err
 	}
-	if ok && p.ours(repo) && repo.Spec.URL == spec["url"] && !repo.Spec.Suspend {
+	if ok && p.ours(repo) && repo.Spec.URL == want.Spec.URL && !repo.Spec.Suspend {
 		return repo, nil
 	}
 	if leaving(repo) {
 		return nil, nil
 	}
-	return nil, p.apply(ctx, sourcev1.HelmRepositoryKind, p.group.Name, spec)
+	return nil, p.apply(ctx, want)
 }
 
 // chart says why a HelmChart is not ready; nothing where it is.
 func (p *provision) chart(ctx context.Context, w wanted) (why string, err error) {
+	want := stage.HelmChart(p.group, p.namespace, w.piece)
 	c := &sourcev1.HelmChart{}
 	ok, err := p.get(ctx, w.name, c)
 	if err != nil {
 		return "", err
 	}
-	ref := sourcev1.LocalHelmChartSourceReference{Kind: sourcev1.HelmRepositoryKind, Name: p.group.Name}
 	if leaving(c) {
 		return "HelmChart " + w.name + " is being deleted", nil
 	}
-	if !ok || !p.ours(c) || c.Spec.Chart != w.piece.Chart || c.Spec.Version != w.piece.Version || c.Spec.SourceRef != ref || c.Spec.Suspend {
-		return "HelmChart " + w.name + " is not there yet", p.apply(ctx, sourcev1.HelmChartKind, w.name, map[string]any{
-			"chart":             w.piece.Chart,
-			"version":           w.piece.Version,
-			"interval":          interval.String(),
-			"reconcileStrategy": sourcev1.ReconcileStrategyChartVersion,
-			"sourceRef":         map[string]any{"kind": ref.Kind, "name": ref.Name},
-		})
+	if !ok || !p.ours(c) || c.Spec.Chart != want.Spec.Chart || c.Spec.Version != want.Spec.Version || c.Spec.SourceRef != want.Spec.SourceRef || c.Spec.Suspend {
+		return "HelmChart " + w.name + " is not there yet", p.apply(ctx, want)
+	}
+	if _, marked := c.Annotations[v1alpha1.AnnotationUnusedSince]; marked {
+		// Whoever is about to collect it finds it changed, and lets it be.
+		return "HelmChart " + w.name + " is being taken into use again", p.unmark(ctx, w.name)
 	}
 	if !ready(c) {
 		return "HelmChart " + w.name + " is not ready" + saidBy(c.Status.Conditions), nil
@@ -191,37 +206,33 @@ func (p *provision) ours(o client.Object) bool {
 
 // apply makes an object what it should be. It is called again until the informer
 // shows it, and acts now and then.
-func (p *provision) apply(ctx context.Context, kind, name string, spec map[string]any) error {
-	key := kind + " " + name
+func (p *provision) apply(ctx context.Context, source client.Object) error {
+	o, err := stage.Unstructured(source)
+	if err != nil {
+		return err
+	}
+	key := o.GetKind() + " " + o.GetName()
 	if at, ok := p.applied[key]; ok && p.now().Sub(at) < applyEvery {
 		return nil
 	}
 	p.applied[key] = p.now()
-	labels := map[string]any{
-		v1alpha1.LabelHeritage: v1alpha1.Heritage,
-		v1alpha1.LabelOwner:    v1alpha1.Shorten(p.group.Name, v1alpha1.MaxLabel),
-	}
-	o := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": sourcev1.GroupVersion.String(),
-		"kind":       kind,
-		"metadata": map[string]any{
-			"namespace": p.namespace,
-			"name":      name,
-			"labels":    labels,
-			// source-controller's own. At an object without it, it would only add it at
-			// first, and come back after its minimum retry delay, 750 ms.
-			"finalizers": []any{sourcev1.SourceFinalizer},
-			"ownerReferences": []any{map[string]any{
-				"apiVersion": v1alpha1.GroupVersion.String(),
-				"kind":       v1alpha1.Kind,
-				"name":       p.group.Name,
-				"uid":        string(p.group.UID),
-			}},
-		},
-		"spec": spec,
-	}}
 	if err := p.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), client.FieldOwner(fieldManager), client.ForceOwnership); err != nil {
 		return fmt.Errorf("applying %s: %w", key, err)
+	}
+	return nil
+}
+
+// unmark takes a HelmChart into use again that was marked as unused.
+func (p *provision) unmark(ctx context.Context, name string) error {
+	key := "mark of " + name
+	if at, ok := p.applied[key]; ok && p.now().Sub(at) < applyEvery {
+		return nil
+	}
+	p.applied[key] = p.now()
+	at := &sourcev1.HelmChart{ObjectMeta: metav1.ObjectMeta{Namespace: p.namespace, Name: name}}
+	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, v1alpha1.AnnotationUnusedSince)
+	if err := p.client.Patch(ctx, at, client.RawPatch(types.MergePatchType, patch), client.FieldOwner(fieldManager)); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("taking HelmChart %s into use again: %w", name, err)
 	}
 	return nil
 }

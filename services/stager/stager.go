@@ -12,15 +12,19 @@ import (
 	"log"
 	"log/slog"
 	"net/url"
+	"strings"
 	"time"
 
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	"github.com/spf13/pflag"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
@@ -46,6 +50,10 @@ type options struct {
 	workers      int
 	cacheMiB     int64
 	patience     time.Duration
+	allowHosts   []string
+	plainHosts   []string
+	collectEvery time.Duration
+	collectGrace time.Duration
 }
 
 // New is the stager as a service.
@@ -59,25 +67,38 @@ those whose subcharts are released on their own, and pushes what comes out to
 ChartMuseum, into a repository of the group's own. It makes a Flux HelmRepository
 and HelmCharts of that and waits until source-controller has them.
 
-What cannot be staged is said in the condition Staged. Any number of replicas may run
-side by side. A temporary directory has to be writable.`,
+What cannot be staged is said in the condition Staged. What was staged and is needed by
+no revision, no HelmRelease and no rollout is removed after a while.
+
+Any number of replicas may run side by side. A temporary directory has to be writable.`,
 		Example: `  # Against servers that listen on this machine, with charts on it too
   orkestra-stager --kubeconfig ~/.kube/config --chartmuseum-url http://127.0.0.1:8088 --allow-private-registries
 
   # source-controller reaches ChartMuseum under another name
-  orkestra-stager --chartmuseum-url http://127.0.0.1:8088 --staging-url http://chartmuseum.orkestra:8080`,
+  orkestra-stager --chartmuseum-url http://127.0.0.1:8088 --staging-url http://chartmuseum.orkestra:8080
+
+  # Only charts of these registries, one of which is in the cluster and has no TLS
+  orkestra-stager --chartmuseum-url http://chartmuseum:8080 --allow-private-registries \
+    --allow-hosts ghcr.io --allow-hosts '*.example.com' --allow-hosts registry.infra --plain-http-hosts registry.infra:5000`,
 		AddFlags: func(fs *pflag.FlagSet) {
 			fs.StringVar(&o.museumURL, "chartmuseum-url", "", "ChartMuseum that holds the staged charts (started with --depth=1)")
 			fs.StringVar(&o.stagingURL, "staging-url", "", "the same ChartMuseum as source-controller reaches it (default: --chartmuseum-url)")
 			fs.BoolVar(&o.allowPrivate, "allow-private-registries", false, "fetch charts from loopback, link-local and private addresses too, and through a proxy")
+			fs.StringSliceVar(&o.allowHosts, "allow-hosts", nil, "the only hosts that charts, their indexes, proofs and tokens may come from, exact (ghcr.io) or all below a name (*.example.com); may be given several times (default: any host)")
+			fs.StringSliceVar(&o.plainHosts, "plain-http-hosts", nil, "host, or host:port, of an OCI registry without TLS; may be given several times")
 			fs.IntVar(&o.workers, "workers", 4, "groups that are staged side by side")
 			fs.Int64Var(&o.cacheMiB, "chart-cache-size", 64, "MiB of charts to keep in memory, packed, and as many again unpacked")
-			fs.DurationVar(&o.patience, "ready-timeout", 30*time.Second, "how long source-controller may take for a group's charts before that is called a failure (and tried again)")
+			fs.DurationVar(&o.patience, "ready-timeout", 30*time.Second, "how long source-controller may go without making a chart of a group ready before that is called a failure (and tried again)")
+			fs.DurationVar(&o.collectEvery, "collect-every", 10*time.Minute, "how often to look for staged charts that nothing needs any more; 0 keeps them")
+			fs.DurationVar(&o.collectGrace, "collect-grace", 10*time.Minute, "how long a staged chart has to be unneeded before it is removed")
 		},
 		Validate: o.validate,
-		Schemes:  []func(*runtime.Scheme) error{v1alpha1.AddToScheme, sourcev1.AddToScheme},
-		// Groups are fences, and Secrets are nobody else's business.
-		Uncached: []client.Object{&v1alpha1.ApplicationGroup{}, &corev1.Secret{}},
+		Schemes:  []func(*runtime.Scheme) error{v1alpha1.AddToScheme, sourcev1.AddToScheme, helmv2.AddToScheme},
+		// Groups are fences, and Secrets, and values, are nobody else's business.
+		// Revisions and releases are looked at now and then.
+		Uncached: []client.Object{
+			&v1alpha1.ApplicationGroup{}, &corev1.Secret{}, &corev1.ConfigMap{}, &appsv1.ControllerRevision{}, &helmv2.HelmRelease{},
+		},
 		Cache: func(namespace string) cache.Options {
 			ours := cache.ByObject{
 				Namespaces: map[string]cache.Config{namespace: {}},
@@ -119,6 +140,16 @@ func (o *options) validate() error {
 	if o.patience < time.Second {
 		errs = append(errs, fmt.Errorf("--ready-timeout %s: want at least 1s", o.patience))
 	}
+	for flag, hosts := range map[string][]string{"--allow-hosts": o.allowHosts, "--plain-http-hosts": o.plainHosts} {
+		for _, host := range hosts {
+			if host == "" || strings.ContainsAny(host, "/@ ") {
+				errs = append(errs, fmt.Errorf("%s %q: want a host, such as ghcr.io, without a scheme and a path", flag, host))
+			}
+		}
+	}
+	if o.collectEvery < 0 || o.collectGrace < 0 {
+		errs = append(errs, fmt.Errorf("--collect-every %s, --collect-grace %s: want 0 or more", o.collectEvery, o.collectGrace))
+	}
 	return errors.Join(errs...)
 }
 
@@ -136,11 +167,15 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 		staging = o.museumURL
 	}
 	s := &stager{
-		client:    e.Manager.GetClient(),
-		registry:  registry.New(registry.Options{AllowPrivate: o.allowPrivate, CacheBytes: o.cacheMiB << 20, UserAgent: "orkestra-stager"}),
+		client: e.Manager.GetClient(),
+		registry: registry.New(registry.Options{
+			AllowPrivate: o.allowPrivate, AllowHosts: o.allowHosts, PlainHTTP: o.plainHosts,
+			CacheBytes: o.cacheMiB << 20, UserAgent: "orkestra-stager",
+		}),
 		museum:    museum,
 		charts:    lru.New[*stage.Chart](o.cacheMiB << 20),
 		tagged:    lru.New[stage.Piece](o.cacheMiB << 20),
+		slots:     make(chan struct{}, splitting),
 		namespace: e.Namespace,
 		staging:   staging,
 		patience:  o.patience,
@@ -153,6 +188,12 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 			return fmt.Errorf("watching %T: %w", kind, err)
 		}
 	}
+	if o.collectEvery > 0 {
+		c := &collector{stager: s, every: o.collectEvery, grace: o.collectGrace}
+		if err := e.Manager.Add(manager.RunnableFunc(c.run)); err != nil {
+			return fmt.Errorf("adding the collector: %w", err)
+		}
+	}
 	return e.Consume(consumer, o.workers, s.handle)
 }
 
@@ -163,10 +204,12 @@ type stager struct {
 	client   client.Client
 	registry registry.Registry
 	museum   museum
-	// charts that were opened, by digest, and pieces under a version of their own, by
+	// charts that were opened, by where they came from and digest, and pieces under a version of their own, by
 	// the digest of the piece.
 	charts *lru.Cache[*stage.Chart]
 	tagged *lru.Cache[stage.Piece]
+	// slots of those who open or split a chart.
+	slots chan struct{}
 	// namespace of HelmCharts and HelmRepositories.
 	namespace string
 	// staging is the staging repository's URL as source-controller knows it.

@@ -104,7 +104,8 @@ func concerns(before, after client.Object) bool {
 	group, same := after.(*v1alpha1.ApplicationGroup)
 	if !ok || !same || old.UID != group.UID || old.Generation != group.Generation ||
 		(old.DeletionTimestamp == nil) != (group.DeletionTimestamp == nil) ||
-		old.Annotations[v1alpha1.AnnotationRequestedAt] != group.Annotations[v1alpha1.AnnotationRequestedAt] {
+		old.Annotations[v1alpha1.AnnotationRequestedAt] != group.Annotations[v1alpha1.AnnotationRequestedAt] ||
+		old.Status.LastUnchangedRollout != group.Status.LastUnchangedRollout {
 		return true
 	}
 	for _, kind := range []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionStaged, v1alpha1.ConditionCompiled} {

@@ -25,6 +25,7 @@ import (
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
 	"orkestra.dev/pkg/service"
+	"orkestra.dev/services/watcher/observe"
 )
 
 // sayer publishes facts.
@@ -110,10 +111,7 @@ func slim(object any) (any, error) {
 			o.Status.History = o.Status.History[:1]
 		}
 	case *wfv1.Workflow:
-		o.ManagedFields = nil
-		o.Spec.Templates = nil
-		o.Status.StoredTemplates = nil
-		o.Status.StoredWorkflowSpec = nil
+		observe.Slim(o)
 	}
 	return object, nil
 }

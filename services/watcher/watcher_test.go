@@ -24,6 +24,7 @@ import (
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
 	"orkestra.dev/pkg/service/groupstatus"
+	"orkestra.dev/services/watcher/observe"
 )
 
 var rollout = events.Rollout{Group: "shop", UID: "uid-shop", Generation: 1}
@@ -204,6 +205,7 @@ func TestConcerns(t *testing.T) {
 			g.Annotations = map[string]string{v1alpha1.AnnotationRequestedAt: "1"}
 		}, true},
 		"Condition": {"what others say is summed up", func(g *v1alpha1.ApplicationGroup) { g.Status.Conditions[0].Message = "x" }, true},
+		"Unchanged": {"that there was nothing to do is an end", func(g *v1alpha1.ApplicationGroup) { g.Status.LastUnchangedRollout = "u/1" }, true},
 		"Ready": {"what another replica of ours wrote is not answered", func(g *v1alpha1.ApplicationGroup) {
 			g.Status.Conditions = append(g.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionReady})
 			g.Status.ObservedGeneration = 1
@@ -221,27 +223,18 @@ func TestConcerns(t *testing.T) {
 func TestAnnounce(t *testing.T) {
 	c := newClient(t)
 	group := &v1alpha1.ApplicationGroup{ObjectMeta: metav1.ObjectMeta{Name: "shop", UID: "u", Generation: 1}}
-	turn := func(status metav1.ConditionStatus, reason, message string) {
-		t.Helper()
+	status := groupstatus.Status{
+		Conditions: []metav1.Condition{{
+			Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonSucceeded, Message: "done", ObservedGeneration: 1,
+		}},
+		Rollout: &v1alpha1.RolloutStatus{Workflow: "shop-1", Type: "forward", Generation: 1, Phase: "Succeeded", Total: 3},
+	}
+	for range 2 { // two replicas
 		replica := &groups{client: c, now: time.Now}
-		err := replica.announce(t.Context(), group, groupstatus.Status{Conditions: []metav1.Condition{{
-			Type: v1alpha1.ConditionReady, Status: status, Reason: reason, Message: message, ObservedGeneration: group.Generation,
-		}}})
-		if err != nil {
+		if err := replica.announce(t.Context(), group, status); err != nil {
 			t.Fatal(err)
 		}
 	}
-	turn(metav1.ConditionUnknown, v1alpha1.ReasonProgressing, "working")
-	turn(metav1.ConditionTrue, v1alpha1.ReasonSucceeded, "done")
-	turn(metav1.ConditionTrue, v1alpha1.ReasonSucceeded, "done") // by the other replica
-	group.Generation = 2
-	turn(metav1.ConditionFalse, v1alpha1.ReasonWorkflowFailed, "boom")
-	turn(metav1.ConditionFalse, v1alpha1.ReasonTerminating, "going")
-	group.Status.Conditions = []metav1.Condition{{
-		Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonInvalidSpec, ObservedGeneration: 2,
-	}}
-	turn(metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, "no turn") // it says so already
-
 	var list corev1.EventList
 	if err := c.List(t.Context(), &list, client.InNamespace("default")); err != nil {
 		t.Fatal(err)
@@ -250,11 +243,25 @@ func TestAnnounce(t *testing.T) {
 	for _, e := range list.Items {
 		got[e.Type+" "+e.Reason+" "+e.Message] = true
 	}
-	want := map[string]bool{"Normal ReconcileSuccess done": true, "Warning ReconcileError WorkflowFailed: boom": true}
+	want := map[string]bool{"Normal ReconcileSuccess done": true, "Normal RolloutStarted workflow shop-1, of 3 steps, for generation 1": true}
 	if diff := cmp.Diff(want, got); diff != "" || len(list.Items) != 2 {
-		t.Errorf("each turn of Ready is an event, once: %d events (-want +got):\n%s", len(list.Items), diff)
+		t.Errorf("each turn of the group is an event, once: %d events (-want +got):\n%s", len(list.Items), diff)
 	}
-	if n := len(note(string(make([]byte, 2000)))); n > 1024 {
-		t.Errorf("a note has what Kubernetes takes: got %d bytes", n)
+}
+
+// The number of steps outlives the templates, which are too large for the cache.
+func TestSlim(t *testing.T) {
+	wf := &wfv1.Workflow{Spec: wfv1.WorkflowSpec{Entrypoint: "entry", Templates: []wfv1.Template{
+		{Name: "entry", DAG: &wfv1.DAGTemplate{Tasks: []wfv1.DAGTask{{Name: "a", Template: "leaf"}, {Name: "b", Template: "leaf"}}}},
+		{Name: "leaf", Suspend: &wfv1.SuspendTemplate{}},
+	}}}
+	wf.Annotations = map[string]string{v1alpha1.AnnotationRollout: rolloutJSON}
+	if _, err := slim(wf); err != nil {
+		t.Fatal(err)
+	}
+	group := &v1alpha1.ApplicationGroup{ObjectMeta: metav1.ObjectMeta{Name: "shop", UID: "uid-shop", Generation: 1}}
+	status, _ := observe.Summarize(observe.World{Group: group, Workflows: []*wfv1.Workflow{wf}, Now: time.Now()})
+	if wf.Spec.Templates != nil || status.Rollout == nil || status.Rollout.Progress != "0/2" {
+		t.Errorf("templates %v, rollout %+v: want none, and 0/2", wf.Spec.Templates, status.Rollout)
 	}
 }

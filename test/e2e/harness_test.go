@@ -255,7 +255,11 @@ func nothingLeft(t *testing.T, name string) {
 		for _, list := range []client.ObjectList{
 			&helmv2.HelmReleaseList{}, &wfv1.WorkflowList{}, &corev1.SecretList{}, &corev1.NamespaceList{},
 		} {
-			if err := env.client.List(ctx, list, owned); err != nil {
+			selector := []client.ListOption{owned}
+			if _, ok := list.(*corev1.NamespaceList); ok {
+				selector = append(selector, client.HasLabels{v1alpha1.LabelStorage}) // others are kept
+			}
+			if err := env.client.List(ctx, list, selector...); err != nil {
 				return err
 			}
 			if n := apimeta.LenList(list); n > 0 {

@@ -17,7 +17,6 @@ import (
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/examples"
 	"orkestra.dev/local/timing"
-	"orkestra.dev/pkg/events"
 )
 
 // The main job: the bookinfo group comes up in order and goes in reverse.
@@ -306,36 +305,6 @@ func TestReleaseOfAnotherGroup(t *testing.T) {
 	hr := releases(t, "first")["first/a0"]
 	if hr.Labels[v1alpha1.LabelOwner] != "first" {
 		t.Errorf("the release's owner is %q", hr.Labels[v1alpha1.LabelOwner])
-	}
-}
-
-// A rollout that is asked for by annotation runs, though the spec is the same.
-func TestRequestedAt(t *testing.T) {
-	s := serve(t)
-	add(t, s, "small", "1.0.0", configMapChart())
-	create(t, chain("requested", s.URL, 1))
-	awaitReady(t, "requested", time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
-	update(t, "requested", func(g *v1alpha1.ApplicationGroup) {
-		g.Annotations = map[string]string{v1alpha1.AnnotationRequestedAt: "now"}
-	})
-	eventually(t, time.Minute, "the request to be handled", func(ctx context.Context) error {
-		g, err := get(ctx, "requested")
-		if err != nil {
-			return err
-		}
-		if g.Status.LastHandledReconcileAt != "now" {
-			return fmt.Errorf("handled last: %q", g.Status.LastHandledReconcileAt)
-		}
-		return nil
-	})
-	forward := 0
-	for _, wf := range workflows(t, "requested") {
-		if wf.Labels[v1alpha1.LabelWorkflowType] == string(events.WorkflowForward) {
-			forward++
-		}
-	}
-	if forward != 2 {
-		t.Errorf("%d forward workflows, want 2", forward)
 	}
 }
 

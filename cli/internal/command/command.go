@@ -33,27 +33,44 @@ var errFailed = errors.New("failed")
 func Main(args []string, s Streams) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := New(args[0], s)
-	root.SetArgs(args[1:])
+	return execute(ctx, New(args[0], s), args[1:], s)
+}
+
+func execute(ctx context.Context, root *cobra.Command, args []string, s Streams) int {
+	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err != nil && strings.HasPrefix(err.Error(), "unknown command ") {
 		// Cobra's own, with what might have been meant.
 		err = &usageError{err, root.CommandPath()}
 	}
 	var usage *usageError
+	var exit *exitError
+	code := 1
+	if errors.As(err, &exit) {
+		code = exit.code
+	}
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, errFailed):
-		return 1
+		return code
 	case errors.As(err, &usage):
 		fmt.Fprintf(s.Err, "%s: %v\nSee '%s --help'.\n", root.DisplayName(), err, usage.command)
 		return 2
 	default:
 		fmt.Fprintf(s.Err, "%s: %v\n", root.DisplayName(), err)
-		return 1
+		return code
 	}
 }
+
+// exitError is an error with an exit code of its own.
+type exitError struct {
+	err  error
+	code int
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
 
 // usageError is a command line that makes no sense.
 type usageError struct {
@@ -66,7 +83,9 @@ func (e *usageError) Unwrap() error { return e.err }
 
 // New is the command line of the program of that name: "orkestra", and "kubectl
 // orkestra" where the program is kubectl's plugin.
-func New(program string, s Streams) *cobra.Command {
+func New(program string, s Streams) *cobra.Command { return newRoot(program, s, open) }
+
+func newRoot(program string, s Streams, open opener) *cobra.Command {
 	name := "orkestra"
 	if strings.HasPrefix(filepath.Base(program), "kubectl-") {
 		name = "kubectl orkestra"
@@ -78,7 +97,7 @@ func New(program string, s Streams) *cobra.Command {
 and back as one where it fails.
 
 The command line checks and draws an ApplicationGroup, shows what would be installed,
-and follows what is. It calls the same code as the services do.`,
+follows what is, and takes it back. It calls the same code as the services do.`,
 		Example: examples(name, `
 # What is wrong with a file?
 orkestra lint -f group.yaml
@@ -90,7 +109,11 @@ orkestra graph -f group.yaml
 orkestra render -f group.yaml --out rendered
 
 # How far is it?
-orkestra status bookinfo --watch`),
+orkestra status bookinfo --watch
+
+# What was it before, and how does it get there again?
+orkestra history bookinfo
+orkestra rollback bookinfo`),
 		Annotations:       map[string]string{cobra.CommandDisplayNameAnnotation: name},
 		SilenceUsage:      true,
 		SilenceErrors:     true,
@@ -100,7 +123,9 @@ orkestra status bookinfo --watch`),
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{err, cmd.CommandPath()} })
-	root.AddCommand(newLint(name), newGraph(name), newRender(name), newVerifySplit(name), newStatus(name), newEvents(name), newVersion(name))
+	root.AddCommand(newLint(name), newGraph(name), newRender(name), newVerifySplit(name), newEvents(name), newBundle(name, open), newVersion(name),
+		newStatus(name, open), newHistory(name, open), newDiff(name, open), newRollback(name, open), newReconcile(name, open),
+		newRetry(name, open), newSuspend(name, open), newResume(name, open), newDelete(name, open))
 	for _, cmd := range root.Commands() {
 		check := cmd.Args
 		cmd.Args = func(cmd *cobra.Command, args []string) error {

@@ -180,11 +180,15 @@ func details(p events.Payload) string {
 		return fmt.Sprintf("%s/%s: %s: %s", d.Namespace, d.Name, d.Reason, d.Message)
 	case events.ReleaseDeleted:
 		return d.Namespace + "/" + d.Name
+	case events.ReleaseExpired:
+		return fmt.Sprintf("%s/%s: not ready within %s", d.Namespace, d.Name, time.Duration(d.TimeoutSeconds)*time.Second)
+	case events.RolloutUnchanged:
+		return fmt.Sprintf("%d releases are as they should be", d.Releases)
 	case events.RolloutSucceeded:
 		return d.Workflow
 	case events.RolloutFailed:
 		return fmt.Sprintf("%s: %s: %s", d.Workflow, d.Reason, d.Message)
-	case events.GroupDesired, events.GroupDeleting, events.GroupDeleted, nil:
+	case events.GroupDesired, events.GroupSuspended, events.GroupDeleting, events.GroupDeleted, nil:
 		return ""
 	default:
 		// What a later contract brings, as it is.

@@ -77,7 +77,7 @@ func TestFollow(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
 			cmd := &cobra.Command{RunE: func(cmd *cobra.Command, _ []string) error {
-				return follow(cmd, tc.look, time.Millisecond, 200*time.Millisecond)
+				return follow(cmd, following{look: tc.look, done: tree.Done, every: time.Millisecond, timeout: 200 * time.Millisecond})
 			}, SilenceErrors: true, SilenceUsage: true}
 			cmd.SetOut(&out)
 			cmd.SetArgs([]string{"shop"})
@@ -129,11 +129,14 @@ func TestState(t *testing.T) {
 	}
 	owned := metav1.ObjectMeta{Name: "web", Namespace: "ns", Labels: map[string]string{v1alpha1.LabelOwner: "shop"}}
 	other := metav1.ObjectMeta{Name: "other", Namespace: "ns", Labels: map[string]string{v1alpha1.LabelOwner: "other"}}
-	forbidden := false
+	forbidden, hidden := false, false
 	from := fake.NewClientBuilder().WithScheme(scheme).
 		WithObjects(groupWith(), &helmv2.HelmRelease{ObjectMeta: owned}, &helmv2.HelmRelease{ObjectMeta: other}, &wfv1.Workflow{ObjectMeta: owned}).
 		WithInterceptorFuncs(interceptor.Funcs{List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 			if _, ok := list.(*wfv1.WorkflowList); ok && forbidden {
+				return apierrors.NewForbidden(schema.GroupResource{}, "", errors.New("no"))
+			}
+			if _, ok := list.(*helmv2.HelmReleaseList); ok && hidden {
 				return apierrors.NewForbidden(schema.GroupResource{}, "", errors.New("no"))
 			}
 			return c.List(ctx, list, opts...)
@@ -146,6 +149,10 @@ func TestState(t *testing.T) {
 	forbidden = true
 	if s, err = c.state(t.Context(), from, "shop"); err != nil || len(s.Releases) != 1 {
 		t.Errorf("who may not see workflows sees the rest: %v", err)
+	}
+	hidden = true
+	if s, err = c.state(t.Context(), from, "shop"); err != nil || !s.Hidden {
+		t.Errorf("nor need releases be seen: %v", err)
 	}
 	if _, err = c.state(t.Context(), from, "none"); !apierrors.IsNotFound(err) {
 		t.Errorf("a group that is not there: %v", err)

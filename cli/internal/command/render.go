@@ -7,12 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"time"
 
-	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	"github.com/spf13/cobra"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"orkestra.dev/api/v1alpha1"
@@ -27,10 +24,8 @@ const (
 	releasesFolder = "releases"
 	sourcesFolder  = "sources"
 	chartsFolder   = "charts"
+	valuesFolder   = "values"
 )
-
-// sourceInterval is the stager's: it asks source-controller when there is something new.
-const sourceInterval = 24 * time.Hour
 
 // unknownUID stands for the UID that the API server would give.
 const unknownUID = "00000000-0000-0000-0000-000000000000"
@@ -49,6 +44,7 @@ and the HelmReleases. With --out it writes
 
   workflow.yaml          the Workflow that Argo would run
   releases/<name>.yaml   each HelmRelease
+  values/<name>.yaml     the Secret with its values, where the HelmRelease refers to one
   sources/<name>.yaml    the HelmRepository and the HelmCharts that they refer to
   charts/*.tgz           the staged charts
 
@@ -56,7 +52,8 @@ Where the files hold several groups each has a folder of its own. Without --out 
 Workflow, the sources and the HelmReleases go to the standard output.
 
 A registry that asks for credentials gets those of the Secret that the group names,
-where its manifest is among the files.`,
+where its manifest is among the files; so are the ConfigMaps and Secrets that valuesFrom
+refers to.`,
 		Example: examples(name, `
 orkestra render -f group.yaml --out rendered
 
@@ -82,7 +79,11 @@ helm template bookinfo rendered/charts/bookinfo-reviews-v1.tgz`),
 				if err != nil {
 					return fmt.Errorf("group %s: %w", d.Group.Name, err)
 				}
-				rendered, err := render(d.Group, apps, staging, options)
+				values, err := set.Values(cmd.Context(), d.Group)
+				if err != nil {
+					return fmt.Errorf("group %s: %w", d.Group.Name, err)
+				}
+				rendered, err := render(d.Group, apps, values, staging, options)
 				if err != nil {
 					return fmt.Errorf("group %s: %w", d.Group.Name, err)
 				}
@@ -137,11 +138,11 @@ type file struct {
 // rendering is the files of a group, in the order in which to read them.
 type rendering []file
 
-// render a group whose charts are split.
-func render(group *v1alpha1.ApplicationGroup, apps []stage.Application, staging string, options compile.Options) (rendering, error) {
+// render a group whose charts are split; values are those of its applications, by name.
+func render(group *v1alpha1.ApplicationGroup, apps []stage.Application, values map[string]map[string]any, staging string, options compile.Options) (rendering, error) {
 	rollout := events.Rollout{Group: group.Name, UID: unknownUID, Generation: max(group.Generation, 1)}
 	staged := stage.Staged(group, apps).Applications
-	p, err := compile.Forward(compile.Input{Group: group, Staged: staged, Rollout: rollout, Options: options})
+	p, err := compile.Forward(compile.Input{Group: group, Staged: staged, Values: values, Rollout: rollout, Options: options})
 	if err != nil {
 		return nil, err
 	}
@@ -155,8 +156,12 @@ func render(group *v1alpha1.ApplicationGroup, apps []stage.Application, staging 
 		return nil
 	}
 	errs := []error{add(workflowFile, 0o644, p.Workflow)}
-	for _, s := range sources(group, staged, strings.TrimSuffix(staging, "/"), p.Workflow.Namespace) {
-		errs = append(errs, add(filepath.Join(sourcesFolder, s.GetName()+".yaml"), 0o644, s))
+	for _, s := range sources(group, apps, staging, p.Workflow.Namespace) {
+		applied, err := stage.Unstructured(s)
+		errs = append(errs, err)
+		if err == nil {
+			errs = append(errs, add(filepath.Join(sourcesFolder, s.GetName()+".yaml"), 0o644, applied.Object))
+		}
 	}
 	seen := map[string]bool{}
 	for _, n := range p.Nodes {
@@ -172,6 +177,9 @@ func render(group *v1alpha1.ApplicationGroup, apps []stage.Application, staging 
 		seen[key] = true
 		// Values may be secret.
 		errs = append(errs, add(filepath.Join(releasesFolder, name+".yaml"), 0o600, n.Release))
+		if n.Values != nil {
+			errs = append(errs, add(filepath.Join(valuesFolder, name+".yaml"), 0o600, n.Values))
+		}
 	}
 	for _, app := range apps {
 		for _, piece := range app.Pieces {
@@ -190,38 +198,19 @@ func render(group *v1alpha1.ApplicationGroup, apps []stage.Application, staging 
 	return out, errors.Join(errs...)
 }
 
-// source is an object of source-controller.
-type source interface{ GetName() string }
-
 // sources are the HelmRepository of the group, and the HelmCharts that its releases
 // refer to.
-func sources(group *v1alpha1.ApplicationGroup, staged []events.StagedApplication, staging, namespace string) []source {
-	labels := map[string]string{v1alpha1.LabelHeritage: v1alpha1.Heritage, v1alpha1.LabelOwner: group.Name}
-	repository := &sourcev1.HelmRepository{
-		TypeMeta:   metav1.TypeMeta{APIVersion: sourcev1.GroupVersion.String(), Kind: sourcev1.HelmRepositoryKind},
-		ObjectMeta: metav1.ObjectMeta{Name: group.Name, Namespace: namespace, Labels: labels},
-		Spec:       sourcev1.HelmRepositorySpec{URL: staging + "/" + group.Name, Interval: metav1.Duration{Duration: sourceInterval}},
-	}
-	out := []source{repository}
+func sources(group *v1alpha1.ApplicationGroup, apps []stage.Application, staging, namespace string) []client.Object {
+	out := []client.Object{stage.HelmRepository(group, namespace, staging)}
 	there := map[string]bool{}
-	for _, app := range staged {
+	for _, app := range apps {
 		for _, piece := range app.Pieces {
+			chart := stage.HelmChart(group, namespace, piece)
 			// Applications that install the same share it.
-			if there[piece.HelmChart] {
-				continue
+			if !there[chart.Name] {
+				there[chart.Name] = true
+				out = append(out, chart)
 			}
-			there[piece.HelmChart] = true
-			out = append(out, &sourcev1.HelmChart{
-				TypeMeta:   metav1.TypeMeta{APIVersion: sourcev1.GroupVersion.String(), Kind: sourcev1.HelmChartKind},
-				ObjectMeta: metav1.ObjectMeta{Name: piece.HelmChart, Namespace: namespace, Labels: labels},
-				Spec: sourcev1.HelmChartSpec{
-					Chart: piece.Chart, Version: piece.Version,
-					SourceRef: sourcev1.LocalHelmChartSourceReference{Kind: sourcev1.HelmRepositoryKind, Name: group.Name},
-					Interval:  metav1.Duration{Duration: sourceInterval},
-					// A staged version never changes.
-					ReconcileStrategy: sourcev1.ReconcileStrategyChartVersion,
-				},
-			})
 		}
 	}
 	return out

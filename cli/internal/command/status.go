@@ -1,108 +1,224 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/duration"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/cli/internal/tree"
 )
 
-func newStatus(name string) *cobra.Command {
-	var c cluster
+func newStatus(name string, open opener) *cobra.Command {
+	c := cluster{program: name, open: open}
 	var watch bool
 	var timeout, every time.Duration
+	var out output
 	cmd := &cobra.Command{
-		Use:   "status NAME",
-		Short: "Show how far a group is",
-		Long: `Status shows a group, its applications and the releases of each: the phase, how long
-it took or has taken, and what Helm says.
+		Use:   "status [NAME]",
+		Short: "Show how far a group is, or how all groups are",
+		Long: `Status shows a group, its rollout, its applications and the releases of each: the
+phase, how long it took or has taken, and what Helm says. Without a name it lists all
+groups.
 
 With --watch it goes on until the rollout is over, and the exit code is 0 where the
-group is ready, and 1 where it failed or --timeout passed. Where the output is not a
-terminal, a line is printed when it changes.`,
+group is ready, and 1 where it failed, is suspended, or --timeout passed. Where the
+output is not a terminal, a line is printed when it changes.`,
 		Example: examples(name, `
+# All groups
+orkestra status
+
 orkestra status bookinfo
 
 # In a pipeline: apply, and wait for the outcome
 kubectl apply -f group.yaml
 orkestra status bookinfo --watch --timeout 15m`),
-		Args: cobra.ExactArgs(1),
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := out.check(cmd); err != nil {
+				return err
+			}
+			if watch && len(args) == 0 {
+				return &usageError{errors.New("--watch: say which group to watch"), cmd.CommandPath()}
+			}
+			if watch && out.format != "text" {
+				return &usageError{fmt.Errorf("--watch is for people, and --output %s for programs: choose one", out.format), cmd.CommandPath()}
+			}
 			from, err := c.client()
 			if err != nil {
 				return err
 			}
-			look := func(ctx context.Context) (tree.State, error) {
-				s, err := c.state(ctx, from, args[0])
-				s.Now = time.Now()
-				return s, err
+			if len(args) == 0 {
+				return list(cmd, from, out)
 			}
+			look := c.look(from, args[0])
 			if watch {
-				return follow(cmd, look, every, timeout)
+				return follow(cmd, following{look: look, done: tree.Done, every: every, timeout: timeout})
 			}
 			s, err := look(cmd.Context())
 			if err != nil {
 				return err
 			}
-			style := terminal(cmd.OutOrStdout())
-			style.Height = 0
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.Join(tree.Lines(tree.Of(s), style), "\n"))
-			return err
+			return out.write(cmd.OutOrStdout(), viewOf(s), func(w io.Writer) error {
+				style := terminal(w)
+				style.Height = 0
+				_, err := fmt.Fprintln(w, strings.Join(tree.Lines(tree.Of(s), style), "\n"))
+				return err
+			})
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on until the rollout is over")
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "with --watch: give up after this time; 0 is never")
-	cmd.Flags().DurationVar(&every, "interval", time.Second, "with --watch: time between two looks")
+	cmd.Flags().DurationVar(&every, "interval", pace, "with --watch: time between two looks")
+	out.add(cmd)
 	c.add(cmd.Flags())
 	return cmd
 }
 
-// follow looks again and again, until the rollout is over. A cluster that cannot be
-// reached for a while is waited for, once it has been reached.
-func follow(cmd *cobra.Command, look func(context.Context) (tree.State, error), every, timeout time.Duration) error {
-	if every <= 0 {
-		return &usageError{fmt.Errorf("--interval %s: want more than nothing", every), cmd.CommandPath()}
+// view is a group as programs read it.
+type view struct {
+	Name       string                  `json:"name"`
+	Phase      tree.Phase              `json:"phase"`
+	Message    string                  `json:"message,omitempty"`
+	Generation int64                   `json:"generation"`
+	Suspended  bool                    `json:"suspended"`
+	Created    time.Time               `json:"created"`
+	Rollout    *v1alpha1.RolloutStatus `json:"rollout,omitempty"`
+	// Applications with their releases; not in a list of groups.
+	Applications []nodeView `json:"applications,omitempty"`
+}
+
+// nodeView is an application or a release.
+type nodeView struct {
+	Name    string     `json:"name"`
+	Phase   tree.Phase `json:"phase"`
+	Message string     `json:"message,omitempty"`
+	// Seconds that the phase took, or has taken by now.
+	Seconds  float64    `json:"seconds,omitempty"`
+	Releases []nodeView `json:"releases,omitempty"`
+}
+
+func viewOf(s tree.State) view {
+	root := tree.Of(s)
+	g := s.Group
+	return view{
+		Name: g.Name, Phase: root.Phase, Message: root.Message, Generation: g.Generation, Suspended: g.Spec.Suspend,
+		Created: g.CreationTimestamp.UTC(), Rollout: g.Status.Rollout, Applications: nodeViews(root.Children),
+	}
+}
+
+func nodeViews(nodes []tree.Node) []nodeView {
+	var out []nodeView
+	for _, n := range nodes {
+		out = append(out, nodeView{Name: n.Name, Phase: n.Phase, Message: n.Message, Seconds: n.Took.Seconds(), Releases: nodeViews(n.Children)})
+	}
+	return out
+}
+
+// list all groups.
+func list(cmd *cobra.Command, from client.Reader, out output) error {
+	var groups v1alpha1.ApplicationGroupList
+	if err := from.List(cmd.Context(), &groups); err != nil {
+		return fmt.Errorf("listing groups: %w", err)
+	}
+	slices.SortFunc(groups.Items, func(a, b v1alpha1.ApplicationGroup) int { return cmp.Compare(a.Name, b.Name) })
+	now := time.Now()
+	views := []view{}
+	var rows [][]string
+	for i := range groups.Items {
+		g := &groups.Items[i]
+		v := viewOf(tree.State{Group: g, Now: now})
+		v.Applications = nil
+		views = append(views, v)
+		progress := ""
+		if r := g.Status.Rollout; r != nil {
+			progress = strings.TrimSpace(r.Type + " " + r.Progress)
+		}
+		rows = append(rows, []string{
+			g.Name, string(v.Phase), progress, strconv.Itoa(len(g.Spec.Applications)), age(now, g.CreationTimestamp.Time), tree.Message(g),
+		})
+	}
+	return out.write(cmd.OutOrStdout(), views, func(w io.Writer) error {
+		if len(rows) == 0 {
+			cmd.PrintErrln("there are no groups in this cluster")
+			return nil
+		}
+		header := []string{"NAME", "PHASE", "ROLLOUT", "APPLICATIONS", "AGE", "MESSAGE"}
+		return table(w, len(header)-1, header, rows)
+	})
+}
+
+// age as kubectl writes it.
+func age(now, created time.Time) string {
+	if created.IsZero() {
+		return "unknown"
+	}
+	return duration.HumanDuration(now.Sub(created))
+}
+
+// following is what follow is to do.
+type following struct {
+	look func(context.Context) (tree.State, error)
+	// done says whether what is waited for is over, and how it ended.
+	done           func(*v1alpha1.ApplicationGroup) (over, ok bool)
+	every, timeout time.Duration
+	// seen: the group was there before the first look.
+	seen bool
+	// aim is what the group is to become; "ready" where it is empty.
+	aim string
+	// gone is the error where the group goes; nil where that is a good end.
+	gone error
+}
+
+// follow looks again and again, until it is over. A cluster that cannot be reached for a
+// while is waited for, once it has been reached.
+func follow(cmd *cobra.Command, f following) error {
+	if f.every <= 0 {
+		return &usageError{fmt.Errorf("--interval %s: want more than nothing", f.every), cmd.CommandPath()}
 	}
 	ctx := cmd.Context()
 	var late <-chan time.Time
-	if timeout > 0 {
-		timer := time.NewTimer(timeout)
+	if f.timeout > 0 {
+		timer := time.NewTimer(f.timeout)
 		defer timer.Stop()
 		late = timer.C
 	}
-	again := time.NewTicker(every)
+	again := time.NewTicker(f.every)
 	defer again.Stop()
 
 	out := newScreen(cmd.OutOrStdout())
-	seen := false
 	for {
-		s, err := look(ctx)
+		s, err := f.look(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return errFailed // interrupted: the question has no answer
-		case apierrors.IsNotFound(err) && seen:
-			return out.say("the group is gone")
-		case err != nil && (!seen || !passing(err)):
+		case apierrors.IsNotFound(err) && f.seen:
+			return errors.Join(out.say("the group is gone"), f.gone)
+		case err != nil && (!f.seen || !passing(err)):
 			return err
 		case err != nil:
 			if err := out.say(err.Error()); err != nil {
 				return err
 			}
 		default:
-			seen = true
+			f.seen = true
 			if err := out.show(tree.Of(s)); err != nil {
 				return err
 			}
-			switch over, ok := tree.Done(s.Group); {
+			switch over, ok := f.done(s.Group); {
 			case over && ok:
 				return nil
 			case over:
@@ -113,7 +229,7 @@ func follow(cmd *cobra.Command, look func(context.Context) (tree.State, error), 
 		case <-ctx.Done():
 			return errFailed
 		case <-late:
-			return fmt.Errorf("group %s is not ready after %s", cmd.Flags().Arg(0), timeout)
+			return fmt.Errorf("group %s is not %s after %s", cmd.Flags().Arg(0), cmp.Or(f.aim, "ready"), f.timeout)
 		case <-again.C:
 		}
 	}

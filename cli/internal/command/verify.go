@@ -20,7 +20,12 @@ func newVerifySplit(name string) *cobra.Command {
 		Short: "Check that the pieces of a chart are the chart",
 		Long: `Verify-split splits a chart as the stager does, renders the chart and its pieces with
 the same values, and compares: each object of the chart has to come from exactly one
-piece, and be the same. Hooks run with their piece; they are listed.
+piece, and be the same. A piece of a subchart is released with those values only that
+it can see, so it is rendered with those too, and has to come out the same.
+
+Two things are listed that no comparison settles. Hooks run with their piece, not with
+the whole. And what templates ask for besides the values is not the same for each piece,
+or each time: the cluster (lookup), random values, the clock, the release's history.
 
 CHART is an archive or a folder. The exit code is 1 where the pieces are not the chart.`,
 		Example: examples(name, `

@@ -23,11 +23,13 @@ import (
 // mostProblems is how many values of a wrong type are reported of one document.
 const mostProblems = 20
 
-// object is one document: a group, a Secret, or where both are nil something else.
+// object is one document: a group, a Secret, a ConfigMap, or where all are nil
+// something else.
 type object struct {
-	group  *v1alpha1.ApplicationGroup
-	lines  lines
-	secret *corev1.Secret
+	group     *v1alpha1.ApplicationGroup
+	lines     lines
+	secret    *corev1.Secret
+	configMap *corev1.ConfigMap
 }
 
 // decode one document.
@@ -73,6 +75,12 @@ func decode(data []byte) (object, []*Problem) {
 			secret.Data[k] = []byte(v)
 		}
 		return object{secret: secret}, nil
+	case kind.Kind == "ConfigMap" && kind.APIVersion == "v1":
+		configMap := &corev1.ConfigMap{}
+		if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, configMap); err != nil {
+			return wrong("data", "of the ConfigMap "+plain(err))
+		}
+		return object{configMap: configMap}, nil
 	case kind.Kind != v1alpha1.Kind:
 		return object{}, nil
 	}

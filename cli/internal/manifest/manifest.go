@@ -13,9 +13,11 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/readiness"
 )
 
 // Stdin is the name that stands for the standard input.
@@ -66,14 +68,16 @@ type Set struct {
 	// Secrets by namespace and name. Charts in repositories that ask for credentials
 	// can be fetched where the Secret is among the files.
 	Secrets map[types.NamespacedName]map[string][]byte
+	// ConfigMaps by namespace and name, and Secrets, may hold values of releases.
+	ConfigMaps map[types.NamespacedName]*corev1.ConfigMap
 }
 
-// Read the groups and Secrets of files, of the folders' *.yaml, *.yml and *.json, and
+// Read the groups, Secrets and ConfigMaps of files, of the folders' *.yaml, *.yml and *.json, and
 // of stdin where a name is "-". Objects of other kinds are passed over. The error
 // joins one *Problem for each thing that is wrong; a group that can be read in part is
 // not in the set.
 func Read(names []string, stdin io.Reader) (*Set, error) {
-	out := &Set{Secrets: map[types.NamespacedName]map[string][]byte{}}
+	out := &Set{Secrets: map[types.NamespacedName]map[string][]byte{}, ConfigMaps: map[types.NamespacedName]*corev1.ConfigMap{}}
 	var errs []error
 	for _, name := range names {
 		files, err := expand(name)
@@ -148,6 +152,8 @@ func (s *Set) readFile(name string, stdin io.Reader) error {
 			s.Groups = append(s.Groups, &Document{Group: found.group, file: shown, lines: found.lines})
 		case found.secret != nil:
 			s.Secrets[types.NamespacedName{Namespace: found.secret.Namespace, Name: found.secret.Name}] = found.secret.Data
+		case found.configMap != nil:
+			s.ConfigMaps[types.NamespacedName{Namespace: found.configMap.Namespace, Name: found.configMap.Name}] = found.configMap
 		}
 	}
 	return errors.Join(errs...)
@@ -189,7 +195,7 @@ func split(data []byte) [][]byte {
 // one by one.
 func (d *Document) Validate() []*Problem {
 	var out []*Problem
-	for _, fault := range d.Group.Validate() {
+	for _, fault := range append(d.Group.Validate(), readiness.Validate(d.Group)...) {
 		out = append(out, d.Problem(fault.Field, fault.ErrorBody()))
 	}
 	slices.SortStableFunc(out, func(a, b *Problem) int { return a.Line - b.Line })

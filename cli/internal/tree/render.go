@@ -21,11 +21,11 @@ type Style struct {
 
 // colors of the phases, as ANSI codes.
 var colors = map[Phase]string{
-	Ready: "32", Failed: "31", Deleting: "35", Installing: "36", Upgrading: "36", Working: "36", Waiting: "90", Pending: "90", Gone: "90",
+	Ready: "32", Failed: "31", Deleting: "35", Installing: "36", Upgrading: "36", Working: "36", Waiting: "90", Pending: "90", Gone: "90", Suspended: "33",
 }
 
 var marks = map[Phase]string{
-	Ready: "✓", Failed: "✗", Deleting: "↓", Installing: "↻", Upgrading: "↻", Working: "↻", Waiting: "·", Pending: "·", Gone: "✓",
+	Ready: "✓", Failed: "✗", Deleting: "↓", Installing: "↻", Upgrading: "↻", Working: "↻", Waiting: "·", Pending: "·", Gone: "✓", Suspended: "‖",
 }
 
 // line of the tree, before it is cut to the width.
@@ -57,7 +57,7 @@ func Lines(root Node, s Style) []string {
 	}
 	out := make([]string, 0, len(lines)+1)
 	for _, l := range lines {
-		name := cut(l.prefix+OneLine(l.node.Name), nameWidth)
+		name := Cut(l.prefix+OneLine(l.node.Name), nameWidth)
 		head := name + strings.Repeat(" ", nameWidth-utf8.RuneCountInString(name)) + "  "
 		mid := phase(l.node)
 		tail := strings.Repeat(" ", phaseWidth-utf8.RuneCountInString(mid)) + fmt.Sprintf("  %*s", tookWidth, took(l.node.Took))
@@ -67,7 +67,7 @@ func Lines(root Node, s Style) []string {
 		tail = strings.TrimRight(tail, " ")
 		if s.Width > 0 {
 			// The last column stays free, or some terminals break the line.
-			tail = cut(tail, max(s.Width-1-utf8.RuneCountInString(head+mid), 0))
+			tail = Cut(tail, max(s.Width-1-utf8.RuneCountInString(head+mid), 0))
 		}
 		if code := colors[l.node.Phase]; s.Color && code != "" {
 			mid = "\x1b[" + code + "m" + mid + "\x1b[0m"
@@ -123,8 +123,8 @@ func OneLine(s string) string {
 	return strings.Join(strings.Fields(s), " ")
 }
 
-// cut a text to so many columns, with an ellipsis where something is lost.
-func cut(s string, width int) string {
+// Cut a text to so many columns, with an ellipsis where something is lost.
+func Cut(s string, width int) string {
 	if utf8.RuneCountInString(s) <= width {
 		return s
 	}

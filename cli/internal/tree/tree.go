@@ -34,11 +34,14 @@ const (
 	Ready   Phase = "Ready"
 	// Gone: the group is being deleted, and the release is no longer there.
 	Gone Phase = "Gone"
-	// Working is a group's, while it is on its way.
+	// Working is a group's, while it is on its way, and a release's of which no more
+	// can be seen.
 	Working Phase = "Working"
+	// Suspended is a group's that is held.
+	Suspended Phase = "Suspended"
 )
 
-var order = []Phase{Failed, Deleting, Installing, Upgrading, Waiting, Pending, Ready, Gone}
+var order = []Phase{Failed, Deleting, Installing, Upgrading, Working, Waiting, Pending, Ready, Gone}
 
 // State is what a tree is made of.
 type State struct {
@@ -47,7 +50,10 @@ type State struct {
 	Workflows []wfv1.Workflow
 	// Releases that carry the group's name.
 	Releases []helmv2.HelmRelease
-	Now      time.Time
+	// Hidden: the releases may not be seen. What the group's status says of them has
+	// to do.
+	Hidden bool
+	Now    time.Time
 }
 
 // Node is a line of the tree.
@@ -62,6 +68,7 @@ type Node struct {
 }
 
 // Done says how the group's current rollout has ended. Over is false while it goes on.
+// One of a group that is held goes on when somebody resumes it, so it is over for now.
 func Done(group *v1alpha1.ApplicationGroup) (over, ok bool) {
 	ready := apimeta.FindStatusCondition(group.Status.Conditions, v1alpha1.ConditionReady)
 	if ready == nil || ready.ObservedGeneration != group.Generation ||
@@ -70,6 +77,9 @@ func Done(group *v1alpha1.ApplicationGroup) (over, ok bool) {
 	}
 	if ready.Status == metav1.ConditionTrue {
 		return true, true
+	}
+	if group.Spec.Suspend && ready.Reason == v1alpha1.ReasonSuspended {
+		return true, false
 	}
 	return apimeta.IsStatusConditionTrue(group.Status.Conditions, v1alpha1.ConditionStalled), false
 }
@@ -82,6 +92,8 @@ func Of(s State) Node {
 	switch over, ok := Done(s.Group); {
 	case !s.Group.DeletionTimestamp.IsZero() && !over:
 		out.Phase = Deleting
+	case s.Group.Spec.Suspend && s.Group.DeletionTimestamp.IsZero():
+		out.Phase = Suspended
 	case ok:
 		out.Phase = Ready
 	case over, ready != nil && ready.Status == metav1.ConditionFalse && ready.ObservedGeneration == s.Group.Generation:
@@ -89,17 +101,48 @@ func Of(s State) Node {
 	default:
 		out.Phase = Working
 	}
-	if ready != nil && (ready.ObservedGeneration == s.Group.Generation) {
-		out.Message = ready.Message
-		if ready.Reason != v1alpha1.ReasonSucceeded && ready.Reason != v1alpha1.ReasonProgressing {
-			out.Message = strings.TrimSuffix(ready.Reason+": "+ready.Message, ": ")
-		}
+	out.Message = Message(s.Group)
+	if text := Rollout(s.Group, s.Now); text != "" {
+		out.Message = strings.TrimSuffix(text+"; "+out.Message, "; ")
 	}
 	if b.workflow != nil {
 		out.Took = since(b.workflow.Status.StartedAt.Time, cmp.Or(b.workflow.Status.FinishedAt.Time, s.Now))
 	}
 	out.Children = b.applications()
 	return out
+}
+
+// Message is what the condition Ready says of the group's generation, with its reason
+// where that is no matter of course.
+func Message(group *v1alpha1.ApplicationGroup) string {
+	ready := apimeta.FindStatusCondition(group.Status.Conditions, v1alpha1.ConditionReady)
+	switch {
+	case ready == nil || ready.ObservedGeneration != group.Generation:
+		return ""
+	case ready.Reason == v1alpha1.ReasonSucceeded, ready.Reason == v1alpha1.ReasonProgressing:
+		return ready.Message
+	default:
+		return strings.TrimSuffix(ready.Reason+": "+ready.Message, ": ")
+	}
+}
+
+// Rollout says how far the newest workflow of the group's generation is, and since when,
+// in the time zone of now.
+func Rollout(group *v1alpha1.ApplicationGroup, now time.Time) string {
+	r := group.Status.Rollout
+	if r == nil || r.Generation != group.Generation {
+		return ""
+	}
+	text := strings.TrimSpace(r.Type + " " + r.Progress)
+	if r.Started == nil {
+		return text
+	}
+	started := r.Started.In(now.Location())
+	format := time.DateTime
+	if started.Format(time.DateOnly) == now.Format(time.DateOnly) {
+		format = time.TimeOnly
+	}
+	return text + ", started " + started.Format(format)
 }
 
 // newest is the group's newest workflow; nil where there is none.
@@ -125,9 +168,10 @@ type builder struct {
 
 // part is a release that is named in the spec, or that is there, or both.
 type part struct {
-	name string
-	task string
-	live *helmv2.HelmRelease
+	name     string
+	task     string
+	subchart string
+	live     *helmv2.HelmRelease
 }
 
 // applications in the order of their names: those of the spec, and those that have
@@ -143,7 +187,7 @@ func (b builder) applications() []Node {
 		for _, a := range g.Applications {
 			app := &application{name: a.Name}
 			for _, r := range a.Releases {
-				app.parts = append(app.parts, part{name: r.Name, task: r.Task})
+				app.parts = append(app.parts, part{name: r.Name, task: r.Task, subchart: r.Subchart})
 			}
 			apps[v1alpha1.DNSName(a.Name)] = app
 		}
@@ -199,6 +243,9 @@ func (b builder) release(app string, p part) Node {
 	}
 	hr := p.live
 	if hr == nil {
+		if b.Hidden && n.Phase == Pending {
+			return b.told(app, p, n)
+		}
 		if !b.Group.DeletionTimestamp.IsZero() && n.Phase == Pending {
 			n.Phase = Gone
 		}
@@ -237,6 +284,34 @@ func (b builder) release(app string, p part) Node {
 			n.Message = ready.Message
 		}
 		n.Took = since(started, b.Now)
+	}
+	return n
+}
+
+// phases of a release as the group's status has them.
+var phases = map[v1alpha1.ReleasePhase]Phase{
+	v1alpha1.ReleasePending: Pending, v1alpha1.ReleaseProgressing: Working, v1alpha1.ReleaseReady: Ready,
+	v1alpha1.ReleaseFailed: Failed, v1alpha1.ReleaseDeleting: Deleting,
+}
+
+// told is a release that may not be seen, as the group's status tells of it.
+func (b builder) told(app string, p part, n Node) Node {
+	i := slices.IndexFunc(b.Group.Status.Applications, func(a v1alpha1.ApplicationStatus) bool { return v1alpha1.DNSName(a.Name) == app })
+	if i < 0 {
+		return n
+	}
+	s := b.Group.Status.Applications[i].ChartStatus
+	if p.subchart != "" {
+		s = b.Group.Status.Applications[i].Subcharts[p.subchart]
+	}
+	n.Phase = cmp.Or(phases[s.Phase], n.Phase)
+	if n.Phase == Ready {
+		n.Message = strings.TrimSpace(cmp.Or(s.Chart, p.subchart) + " " + s.Version)
+	} else if c := apimeta.FindStatusCondition(s.Conditions, meta.ReadyCondition); c != nil {
+		n.Message = c.Message
+	}
+	if s.LastTransitionTime != nil && n.Phase != Ready {
+		n.Took = since(s.LastTransitionTime.Time, b.Now)
 	}
 	return n
 }

@@ -76,6 +76,52 @@ func lines(s tree.State, style tree.Style) string {
 	return strings.Join(tree.Lines(tree.Of(s), style), "\n")
 }
 
+// told is a group of whose releases only its own status speaks.
+func told() *v1alpha1.ApplicationGroup {
+	of := func(phase v1alpha1.ReleasePhase, message string) v1alpha1.ChartStatus {
+		return v1alpha1.ChartStatus{
+			Chart: "istio", Version: "2.0.0", Phase: phase, LastTransitionTime: new(at(10)),
+			Conditions: []metav1.Condition{{Type: "Ready", Message: message}},
+		}
+	}
+	g := group()
+	g.Status.Applications = []v1alpha1.ApplicationStatus{
+		{Name: "mesh", ChartStatus: of(v1alpha1.ReleaseReady, "installed")},
+		{Name: "web", Subcharts: map[string]v1alpha1.ChartStatus{
+			"cache": of(v1alpha1.ReleaseProgressing, "Running 'install' action"), "db": of(v1alpha1.ReleaseFailed, "no"),
+		}},
+	}
+	return g
+}
+
+func TestRollout(t *testing.T) {
+	r := v1alpha1.RolloutStatus{Generation: 2, Type: "rollback", Progress: "3/6", Started: new(at(0))}
+	cases := map[string]struct {
+		reason string
+		now    time.Time
+		with   func(*v1alpha1.RolloutStatus)
+		want   string
+	}{
+		"Today":     {reason: "the time is enough", now: at(60).Time, want: "rollback 3/6, started 03:04:05"},
+		"Yesterday": {reason: "the day too", now: at(86400).Time, want: "rollback 3/6, started 2026-01-02 03:04:05"},
+		"Zone":      {reason: "in the time zone of who looks", now: at(60).In(time.FixedZone("", 3600)), want: "rollback 3/6, started 04:04:05"},
+		"Pending":   {reason: "it has not been begun", with: func(r *v1alpha1.RolloutStatus) { r.Started, r.Progress = nil, "" }, want: "rollback"},
+		"Older":     {reason: "of another generation", with: func(r *v1alpha1.RolloutStatus) { r.Generation = 1 }},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			g := group()
+			g.Status.Rollout = r.DeepCopy()
+			if tc.with != nil {
+				tc.with(g.Status.Rollout)
+			}
+			if got := tree.Rollout(g, tc.now); got != tc.want {
+				t.Errorf("%s: got %q, want %q", tc.reason, got, tc.want)
+			}
+		})
+	}
+}
+
 func TestTree(t *testing.T) {
 	progressing := condition(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonProgressing, "workflow wf is running")
 	deleting := group(condition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonTerminating, "2 to go"))
@@ -83,6 +129,9 @@ func TestTree(t *testing.T) {
 	gone := release("web", "web", "wf", metav1.ConditionTrue, "")
 	gone.DeletionTimestamp = new(at(1))
 	stuck := release("web-db", "web", "wf", metav1.ConditionFalse, "install retries exhausted")
+	held := group(condition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSuspended, "workflow wf is held"))
+	held.Spec.Suspend = true
+	held.Status.Rollout = &v1alpha1.RolloutStatus{Generation: 2, Type: "forward", Progress: "1/4", Workflow: "wf", Started: new(at(0))}
 	cases := map[string]struct {
 		reason string
 		state  tree.State
@@ -159,6 +208,30 @@ shop             ✗ Failed   1m30s  WorkflowFailed: web.web-db: no
    ├─ web-cache  · Pending
    └─ web-db     ✗ Failed    3.0s  install retries exhausted`,
 		},
+		"Suspended": {
+			reason: "a group that is held says so, and how far its rollout is",
+			state:  tree.State{Group: held, Releases: []helmv2.HelmRelease{release("mesh", "mesh", "wf", metav1.ConditionTrue, "")}},
+			want: `
+shop             ‖ Suspended        forward 1/4, started 03:04:05; Suspended: workflow wf is held
+├─ mesh          ✓ Ready
+│  └─ mesh       ✓ Ready      3.0s  mesh 1.0.0
+└─ web           · Pending
+   ├─ web        · Pending
+   ├─ web-cache  · Pending
+   └─ web-db     · Pending`,
+		},
+		"Hidden": {
+			reason: "of releases that may not be seen the group's status tells",
+			state:  tree.State{Group: told(), Hidden: true},
+			want: `
+shop             ↻ Working
+├─ mesh          ✓ Ready
+│  └─ mesh       ✓ Ready           istio 2.0.0
+└─ web           ✗ Failed
+   ├─ web        · Pending
+   ├─ web-cache  ↻ Working  1m05s  Running 'install' action
+   └─ web-db     ✗ Failed   1m05s  no`,
+		},
 		"Deleting": {
 			reason: "what is gone is done",
 			state: tree.State{
@@ -192,6 +265,8 @@ func TestDone(t *testing.T) {
 	stalled := condition(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonWorkflowFailed, "")
 	older := ready
 	older.ObservedGeneration = 1
+	held := group(condition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSuspended, ""))
+	held.Spec.Suspend = true
 	requested := group(ready)
 	requested.Annotations = map[string]string{v1alpha1.AnnotationRequestedAt: "now"}
 	cases := map[string]struct {
@@ -204,6 +279,7 @@ func TestDone(t *testing.T) {
 		"Older":       {reason: "ready of another generation is not", group: group(older)},
 		"Requested":   {reason: "nor is ready of another request", group: requested},
 		"RollingBack": {reason: "a failure of which something is still made is not the end", group: group(failed)},
+		"Suspended":   {reason: "a group that is held goes no further", group: held, over: true},
 		"Stalled":     {reason: "a failure after which nothing happens is", group: group(failed, stalled), over: true},
 	}
 	for name, tc := range cases {

@@ -40,6 +40,19 @@ const (
 	// that this is about 12 s.
 	unstoredAttempts = 5
 
+	// againstSchema is in Helm's message about values that the chart's schema refuses
+	// (pkg/chart/common/util/values.go): no attempt will change that.
+	againstSchema = "values don't meet the specifications of the schema(s)"
+
+	// sourceGrace is how long the chart that a release refers to may be missing. It
+	// was there when the release was planned, so that it mostly is a cache that is
+	// behind; helm-controller never gives up on it.
+	sourceGrace = 5 * time.Second
+
+	// noSource begins what helm-controller says where it cannot read the source
+	// (internal/controller/helmrelease_controller.go, reconcileRelease).
+	noSource = "could not get Source object: "
+
 	// suspendedReason is what is said of a HelmRelease with spec.suspend.
 	suspendedReason = "Suspended"
 )
@@ -70,16 +83,45 @@ func Of(hr *helmv2.HelmRelease) Outcome {
 		return failed(hr)
 	case hr.Status.ObservedGeneration == hr.Generation && current(hr, meta.ReadyCondition, metav1.ConditionTrue) != nil:
 		return ready(hr)
-	case rested(hr), hopeless(hr):
+	case rested(hr), hopeless(hr), unremedied(hr):
 		return failed(hr)
 	default:
 		return progressing(hr)
 	}
 }
 
-// Deadline is when a release that was begun at started has taken too long.
+// Deadline is when a release that was begun at started has taken too long, as it
+// is now: one whose chart is missing gets little time.
 func Deadline(hr *helmv2.HelmRelease, started time.Time) time.Time {
-	return started.Add(hr.GetTimeout().Duration + Grace)
+	deadline := started.Add(hr.GetTimeout().Duration + Grace)
+	c := sourceMissing(hr)
+	if c == nil {
+		return deadline
+	}
+	since := started
+	if c.LastTransitionTime.After(since) {
+		since = c.LastTransitionTime.Time
+	}
+	if missing := since.Add(sourceGrace); missing.Before(deadline) {
+		return missing
+	}
+	return deadline
+}
+
+// SourceMissing reports whether there is no chart of the name that the release
+// refers to.
+func SourceMissing(hr *helmv2.HelmRelease) bool { return sourceMissing(hr) != nil }
+
+func sourceMissing(hr *helmv2.HelmRelease) *metav1.Condition {
+	if hr.DeletionTimestamp != nil || hr.Spec.Suspend {
+		return nil // no chart is needed for an uninstall
+	}
+	c := current(hr, meta.ReadyCondition, metav1.ConditionFalse)
+	if c == nil || c.Reason != helmv2.ArtifactFailedReason ||
+		!strings.HasPrefix(c.Message, noSource) || !strings.HasSuffix(c.Message, " not found") {
+		return nil
+	}
+	return c
 }
 
 // rested: helm-controller has finished with this generation and is not ready. It
@@ -108,7 +150,24 @@ func hopeless(hr *helmv2.HelmRelease) bool {
 	if remediation == nil || remediation.GetRetries() < 0 {
 		return false
 	}
+	if strings.Contains(c.Message, againstSchema) {
+		return hr.Status.Failures > 0
+	}
 	return hr.Status.Failures >= int64(remediation.GetRetries()+unstoredAttempts)
+}
+
+// unremedied: the retries are used up, and the remediation after the last of them
+// failed, too. helm-controller goes on with the remediation for ever
+// (internal/reconcile/rollback_remediation.go, "Return error if we did not store a
+// release"), and what was asked for will not be tried again.
+func unremedied(hr *helmv2.HelmRelease) bool {
+	if hr.Status.LastAttemptedGeneration != hr.Generation || hr.GetActiveRetry(false) != nil {
+		return false
+	}
+	remediation := hr.GetActiveRemediation()
+	return remediation != nil && remediation.RetriesExhausted(hr) && !remediation.IsUninstallAfterUpgrade() &&
+		current(hr, helmv2.RemediatedCondition, metav1.ConditionFalse) != nil &&
+		current(hr, meta.ReadyCondition, metav1.ConditionFalse) != nil
 }
 
 func ready(hr *helmv2.HelmRelease) Outcome {

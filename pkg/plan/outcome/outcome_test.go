@@ -41,6 +41,19 @@ func unobserved(hr *helmv2.HelmRelease) { hr.Status.ObservedGeneration = generat
 func TestOf(t *testing.T) {
 	installed := condition(meta.ReadyCondition, metav1.ConditionTrue, helmv2.InstallSucceededReason, "Helm install succeeded for release a/b.v1 with chart c@1")
 	broken := condition(meta.ReadyCondition, metav1.ConditionFalse, helmv2.InstallFailedReason, "Helm install failed for release a/b with chart c@1: boom")
+	schema := condition(meta.ReadyCondition, metav1.ConditionFalse, helmv2.InstallFailedReason,
+		"Helm install failed: values don't meet the specifications of the schema(s) in the following chart(s):\nweb:\n- port: want integer")
+	unremedied := condition(helmv2.RemediatedCondition, metav1.ConditionFalse, helmv2.RollbackFailedReason,
+		"Helm rollback to previous release a/b.v1 failed: boom")
+	notReady := func(c metav1.Condition) metav1.Condition { c.Type = meta.ReadyCondition; return c }
+	exhausted := func(r *helmv2.UpgradeRemediation) func(*helmv2.HelmRelease) {
+		return func(hr *helmv2.HelmRelease) {
+			unobserved(hr)
+			hr.Status.LastAttemptedReleaseAction = helmv2.ReleaseActionUpgrade
+			hr.Status.UpgradeFailures = 1
+			hr.Spec.Upgrade = &helmv2.Upgrade{Remediation: r}
+		}
+	}
 	retrying := condition(meta.ReconcilingCondition, metav1.ConditionTrue, meta.ProgressingWithRetryReason, "retrying after 5m0s")
 
 	for name, tc := range map[string]struct {
@@ -170,6 +183,40 @@ func TestOf(t *testing.T) {
 			}, older(broken), retrying),
 			want: outcome.Outcome{Phase: outcome.Progressing, Reason: broken.Reason, Message: broken.Message},
 		},
+		"AgainstTheSchema": {
+			reason: "values that the chart's schema refuses are refused at every attempt",
+			hr:     release(func(hr *helmv2.HelmRelease) { unobserved(hr); hr.Status.Failures = 1 }, schema, retrying),
+			want:   outcome.Outcome{Phase: outcome.Failed, Reason: schema.Reason, Message: schema.Message},
+		},
+		"RollbackFailed": {
+			reason: "helm-controller would repeat a rollback that fails for ever, and never try the upgrade again",
+			hr: release(exhausted(nil), condition(helmv2.ReleasedCondition, metav1.ConditionFalse, helmv2.UpgradeFailedReason, "Helm upgrade failed: timed out"),
+				unremedied, notReady(unremedied), retrying),
+			want: outcome.Outcome{Phase: outcome.Failed, Reason: helmv2.UpgradeFailedReason,
+				Message: "Helm upgrade failed: timed out; Helm rollback to previous release a/b.v1 failed: boom"},
+		},
+		"RollbackFailedWithRetries": {
+			reason: "with retries left the upgrade is tried again after the rollback",
+			hr:     release(exhausted(&helmv2.UpgradeRemediation{Retries: 1}), unremedied, notReady(unremedied), retrying),
+			want:   outcome.Outcome{Phase: outcome.Progressing, Reason: unremedied.Reason, Message: unremedied.Message},
+		},
+		"UninstallBeforeInstallFailed": {
+			reason: "the uninstall of a failed upgrade is followed by another install",
+			hr: release(exhausted(&helmv2.UpgradeRemediation{Strategy: new(helmv2.UninstallRemediationStrategy)}),
+				unremedied, notReady(unremedied), retrying),
+			want: outcome.Outcome{Phase: outcome.Progressing, Reason: unremedied.Reason, Message: unremedied.Message},
+		},
+		"TestFailedAndRolledBack": {
+			reason: "a rollback after a failed Helm test tells of the test, too",
+			hr: release(nil,
+				condition(helmv2.RemediatedCondition, metav1.ConditionTrue, helmv2.RollbackSucceededReason, "Helm rollback succeeded"),
+				condition(meta.ReadyCondition, metav1.ConditionFalse, helmv2.RollbackSucceededReason, "Helm rollback succeeded"),
+				condition(helmv2.ReleasedCondition, metav1.ConditionTrue, helmv2.UpgradeSucceededReason, "Helm upgrade succeeded"),
+				condition(helmv2.TestSuccessCondition, metav1.ConditionFalse, helmv2.TestFailedReason, "Helm test failed: 1 error"),
+				condition(meta.StalledCondition, metav1.ConditionTrue, "RetriesExceeded", "x")),
+			want: outcome.Outcome{Phase: outcome.Failed, Reason: helmv2.TestFailedReason,
+				Message: "Helm test failed: 1 error; Helm rollback succeeded"},
+		},
 		"EndlessRetries": {
 			reason: "a release that asks for retries without end is given its whole timeout",
 			hr: release(func(hr *helmv2.HelmRelease) {
@@ -205,5 +252,41 @@ func TestDeadline(t *testing.T) {
 	hr.Spec.Timeout = &metav1.Duration{Duration: 30 * time.Second}
 	if got, want := outcome.Deadline(hr, started), started.Add(30*time.Second+outcome.Grace); !got.Equal(want) {
 		t.Errorf("the release's own timeout is taken: got %s, want %s", got, want)
+	}
+}
+
+func TestDeadlineWithoutAChart(t *testing.T) {
+	const message = `could not get Source object: HelmChart.source.toolkit.fluxcd.io "shop-web-1a2b" not found`
+	started := time.Date(2024, 1, 2, 3, 4, 5, 0, time.UTC)
+	missing := func(said time.Duration, edit func(*helmv2.HelmRelease)) *helmv2.HelmRelease {
+		c := condition(meta.ReadyCondition, metav1.ConditionFalse, helmv2.ArtifactFailedReason, message)
+		c.LastTransitionTime = metav1.Time{Time: started.Add(said)}
+		return release(edit, c)
+	}
+	const whole = 5*time.Minute + outcome.Grace
+	for name, tc := range map[string]struct {
+		reason  string
+		hr      *helmv2.HelmRelease
+		missing bool
+		want    time.Duration
+	}{
+		"Missing":    {"a chart that is not there is not waited for as long as Helm may take", missing(time.Minute, nil), true, time.Minute + 5*time.Second},
+		"SaidBefore": {"what was missing before is given the same time", missing(-time.Hour, nil), true, 5 * time.Second},
+		"SaidLate":   {"the time of the release is not prolonged", missing(time.Hour, nil), true, whole},
+		"OlderSpec":  {"what an older generation missed says nothing", missing(0, func(hr *helmv2.HelmRelease) { hr.Generation++ }), false, whole},
+		"Deleting":   {"an uninstall needs no chart", missing(0, func(hr *helmv2.HelmRelease) { hr.DeletionTimestamp = &metav1.Time{} }), false, whole},
+		"Suspended":  {"a suspended release is not looked at", missing(0, func(hr *helmv2.HelmRelease) { hr.Spec.Suspend = true }), false, whole},
+		"Unreachable": {"an API server that does not answer may answer later", missing(0, func(hr *helmv2.HelmRelease) {
+			hr.Status.Conditions[0].Message = "could not get Source object: timed out"
+		}), false, whole},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := outcome.SourceMissing(tc.hr); got != tc.missing {
+				t.Errorf("%s: missing is %t", tc.reason, got)
+			}
+			if got, want := outcome.Deadline(tc.hr, started), started.Add(tc.want); !got.Equal(want) {
+				t.Errorf("%s: got %s, want %s", tc.reason, got, want)
+			}
+		})
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,10 +30,14 @@ type Status struct {
 	// Applications: the stager speaks of their charts, the watcher of the conditions of
 	// their releases.
 	Applications []v1alpha1.ApplicationStatus
-	// The three marks; only the watcher sets them.
+	// The three marks and the newest workflow; only the watcher sets them.
 	ObservedGeneration      int64
 	LastSucceededGeneration int64
 	LastHandledReconcileAt  string
+	Rollout                 *v1alpha1.RolloutStatus
+	// LastUnchangedRollout is the ID of the rollout that found nothing to do; only the
+	// compiler sets it.
+	LastUnchangedRollout string
 }
 
 // RolloutOf names the rollout that the group asks for now.
@@ -60,10 +63,13 @@ func Apply(ctx context.Context, c client.Client, fieldManager string, group *v1a
 		ObservedGeneration:      s.ObservedGeneration,
 		LastSucceededGeneration: s.LastSucceededGeneration,
 		LastHandledReconcileAt:  s.LastHandledReconcileAt,
+		Rollout:                 s.Rollout,
+		LastUnchangedRollout:    s.LastUnchangedRollout,
 		Conditions:              conditions,
 	}
-	if says(group, desired, fieldManager) {
-		return nil
+	said, err := says(group, desired, fieldManager)
+	if err != nil || said {
+		return err
 	}
 	patch, err := json.Marshal(map[string]any{
 		"apiVersion": v1alpha1.GroupVersion.String(),
@@ -102,47 +108,4 @@ func complete(c metav1.Condition, group *v1alpha1.ApplicationGroup) metav1.Condi
 		c.Message = c.Message[:maxMessage-3] + "..."
 	}
 	return c
-}
-
-// without is what is there but for the conditions that a does not speak of: those of
-// the releases are another manager's.
-func without(old, a v1alpha1.ApplicationStatus) v1alpha1.ApplicationStatus {
-	old = *old.DeepCopy()
-	if a.Conditions == nil {
-		old.Conditions = nil
-	}
-	for name, sub := range old.Subcharts {
-		if a.Subcharts[name].Conditions == nil {
-			sub.Conditions = nil
-			old.Subcharts[name] = sub
-		}
-	}
-	return old
-}
-
-// says tells whether the group holds all of desired already, and whether what the
-// manager owned beyond it is given up already.
-func says(group *v1alpha1.ApplicationGroup, desired v1alpha1.ApplicationGroupStatus, fieldManager string) bool {
-	for _, c := range desired.Conditions {
-		old := apimeta.FindStatusCondition(group.Status.Conditions, c.Type)
-		if old == nil || !apiequality.Semantic.DeepEqual(*old, c) {
-			return false
-		}
-	}
-	byName := map[string]v1alpha1.ApplicationStatus{}
-	for _, a := range group.Status.Applications {
-		byName[a.Name] = a
-	}
-	for _, a := range desired.Applications {
-		old, ok := byName[a.Name]
-		if !ok || !apiequality.Semantic.DeepEqual(without(old, a), a) {
-			return false
-		}
-	}
-	if desired.ObservedGeneration != 0 && desired.ObservedGeneration != group.Status.ObservedGeneration ||
-		desired.LastSucceededGeneration != 0 && desired.LastSucceededGeneration != group.Status.LastSucceededGeneration ||
-		desired.LastHandledReconcileAt != "" && desired.LastHandledReconcileAt != group.Status.LastHandledReconcileAt {
-		return false
-	}
-	return !ownsMore(group, desired, fieldManager)
 }

@@ -2,53 +2,128 @@ package groupstatus
 
 import (
 	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"orkestra.dev/api/v1alpha1"
 )
 
-// ownsMore tells whether the manager owns a condition or an application that it
-// would give up now. Where the managed fields are not to be had (an informer may
-// strip them) or not understood, the answer is yes: one write too many is harmless.
-func ownsMore(group *v1alpha1.ApplicationGroup, desired v1alpha1.ApplicationGroupStatus, fieldManager string) bool {
-	keep := map[string]bool{}
-	for _, c := range desired.Conditions {
-		keep[key("type", c.Type)] = true
+// says tells whether the group holds all of desired already, and whether what the
+// manager owned beyond it is given up already. What other managers say of the same
+// conditions and applications plays no part.
+func says(group *v1alpha1.ApplicationGroup, desired v1alpha1.ApplicationGroupStatus, fieldManager string) (bool, error) {
+	have, err := tree(group.Status)
+	if err != nil {
+		return false, fmt.Errorf("reading the status of group %s: %w", group.Name, err)
 	}
-	for _, a := range desired.Applications {
-		keep[key("name", a.Name)] = true
+	want, err := tree(desired)
+	if err != nil {
+		return false, fmt.Errorf("encoding the status of group %s: %w", group.Name, err)
 	}
-	for _, m := range group.ManagedFields {
-		if m.Manager != fieldManager || m.Operation != metav1.ManagedFieldsOperationApply || m.Subresource != "status" || m.FieldsV1 == nil {
-			continue
+	return holds(have, want) && !ownsMore(group, want, fieldManager), nil
+}
+
+// tree is a status as server-side apply looks at it: objects are maps, and so are the
+// lists that have a key.
+func tree(status v1alpha1.ApplicationGroupStatus) (map[string]any, error) {
+	raw, err := json.Marshal(status)
+	if err != nil {
+		return nil, err
+	}
+	var out map[string]any
+	if err := json.Unmarshal(raw, &out); err != nil {
+		return nil, err
+	}
+	return keyed(out).(map[string]any), nil
+}
+
+// keyed makes a map of each list whose elements have a key, under the keys by which
+// managed fields name them. There are two kinds of list in a status: conditions, by
+// type, and applications, by name.
+func keyed(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for name, value := range v {
+			v[name] = keyed(value)
 		}
-		var owned struct {
-			Status struct {
-				Conditions   map[string]json.RawMessage `json:"f:conditions"`
-				Applications map[string]json.RawMessage `json:"f:applications"`
-			} `json:"f:status"`
-		}
-		if err := json.Unmarshal(m.FieldsV1.GetRawBytes(), &owned); err != nil {
-			return true
-		}
-		for _, list := range []map[string]json.RawMessage{owned.Status.Conditions, owned.Status.Applications} {
-			for k := range list {
-				if !keep[k] {
-					return true
-				}
+	case []any:
+		out := map[string]any{}
+		for _, element := range v {
+			fields, ok := element.(map[string]any)
+			if !ok {
+				return v
 			}
+			out[keyOf(fields)] = keyed(element)
 		}
+		return out
+	}
+	return v
+}
+
+func keyOf(fields map[string]any) string {
+	field := "name"
+	if _, ok := fields["type"]; ok {
+		field = "type"
+	}
+	// Two strings can always be encoded.
+	raw, _ := json.Marshal(map[string]any{field: fields[field]})
+	return "k:" + string(raw)
+}
+
+// holds tells whether all of want is in have.
+func holds(have, want any) bool {
+	wanted, ok := want.(map[string]any)
+	if !ok {
+		return reflect.DeepEqual(have, want)
+	}
+	held, ok := have.(map[string]any)
+	if !ok {
 		return false
+	}
+	for name, value := range wanted {
+		if there, ok := held[name]; !ok || !holds(there, value) {
+			return false
+		}
 	}
 	return true
 }
 
-// key is how managed fields name an element of a list map.
-func key(field, value string) string {
-	b, err := json.Marshal(map[string]string{field: value})
-	if err != nil {
-		return ""
+// ownsMore tells whether the manager owns something that it would give up now.
+// Where the managed fields are not to be had (an informer may strip them) or not
+// understood, the answer is yes: one write too many is harmless.
+func ownsMore(group *v1alpha1.ApplicationGroup, want map[string]any, fieldManager string) bool {
+	i := slices.IndexFunc(group.ManagedFields, func(m metav1.ManagedFieldsEntry) bool {
+		return m.Manager == fieldManager && m.Operation == metav1.ManagedFieldsOperationApply &&
+			m.Subresource == "status" && m.FieldsV1 != nil
+	})
+	if i < 0 {
+		return true
 	}
-	return "k:" + string(b)
+	var owned map[string]any
+	if err := json.Unmarshal(group.ManagedFields[i].FieldsV1.GetRawBytes(), &owned); err != nil {
+		return true
+	}
+	return beyond(owned, map[string]any{"status": want})
+}
+
+// beyond tells whether owned, the form of managed fields, has more than want.
+func beyond(owned map[string]any, want any) bool {
+	fields, _ := want.(map[string]any) // a leaf has none
+	for key, below := range owned {
+		if key == "." {
+			continue
+		}
+		value, ok := fields[strings.TrimPrefix(key, "f:")]
+		if !ok {
+			return true
+		}
+		if deeper, ok := below.(map[string]any); ok && beyond(deeper, value) {
+			return true
+		}
+	}
+	return false
 }

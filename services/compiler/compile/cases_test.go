@@ -2,7 +2,6 @@ package compile_test
 
 import (
 	"encoding/json"
-	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -10,7 +9,6 @@ import (
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 
 	"orkestra.dev/api/v1alpha1"
@@ -41,6 +39,10 @@ func dag(name string, dependencies ...string) v1alpha1.DAG {
 
 func step(kind v1alpha1.ExecutorType, name string, dependencies ...string) v1alpha1.Executor {
 	return v1alpha1.Executor{DAG: dag(name, dependencies...), Type: kind}
+}
+
+func raw(document string) *apiextensionsv1.JSON {
+	return &apiextensionsv1.JSON{Raw: []byte(document)}
 }
 
 func TestForward(t *testing.T) {
@@ -108,6 +110,21 @@ func TestForward(t *testing.T) {
 			edges:  edges{"": {"a": {}}, "a": {"a-x": {"a-z"}, "a-z": {}, "a-a": {"a-x", "a-z"}}},
 			tasks:  []string{"a.a-a", "a.a-x", "a.a-z"},
 		},
+		"ParentBefore": {
+			reason: "the parent may come before all of its subcharts",
+			group: group(with(subcharts(application("a"), dag("x", "y"), dag("y")), func(s *v1alpha1.ApplicationSpec) {
+				s.ParentPlacement = v1alpha1.ParentBefore
+			})),
+			extra: map[string][]string{"a": {"embedded"}},
+			edges: edges{"": {"a": {}}, "a": {"a-a": {}, "a-embedded": {"a-a"}, "a-x": {"a-a", "a-y"}, "a-y": {"a-a"}}},
+		},
+		"ParentBeside": {
+			reason: "or beside them",
+			group: group(with(subcharts(application("a"), dag("x", "y"), dag("y")), func(s *v1alpha1.ApplicationSpec) {
+				s.ParentPlacement = v1alpha1.ParentBeside
+			})),
+			edges: edges{"": {"a": {}}, "a": {"a-a": {}, "a-x": {"a-y"}, "a-y": {}}},
+		},
 		"NamesThatArgoCannotHave": {
 			reason: "a task that begins with a digit or is a word of Argo's expressions gets a prefix, and takes nobody's name",
 			group:  group(application("3scale"), application("n-3scale", "3scale", "in"), application("in")),
@@ -161,9 +178,7 @@ func TestForward(t *testing.T) {
 			if diff := cmp.Diff(tc.edges, got); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
 			}
-			if diff := cmp.Diff(leaves, tasks(p)); diff != "" {
-				t.Errorf("a node of the plan has the name of its node in Argo (-argo +plan):\n%s", diff)
-			}
+			namesAgree(t, leaves, p)
 			if diff := cmp.Diff(tc.tasks, leaves); tc.tasks != nil && diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
 			}
@@ -174,9 +189,7 @@ func TestForward(t *testing.T) {
 			if want := len(inventory(p)); len(leaves) != want {
 				t.Errorf("reverse deletes %d of %d releases", len(leaves), want)
 			}
-			if diff := cmp.Diff(leaves, tasks(back)); diff != "" {
-				t.Errorf("a node of the plan has the name of its node in Argo (-argo +plan):\n%s", diff)
-			}
+			namesAgree(t, leaves, back)
 		})
 	}
 }
@@ -217,98 +230,6 @@ func TestRelease(t *testing.T) {
 	if app.Spec.Release.Values.Raw[0] == 'x' || parent.Spec.Values.Raw[0] == 'x' {
 		t.Error("a plan shares no memory with the group that it was made of")
 	}
-}
-
-func TestForwardRefuses(t *testing.T) {
-	cases := map[string]struct {
-		reason string
-		group  *v1alpha1.ApplicationGroup
-		extra  map[string][]string
-		want   []string // in the message
-		kind   string   // reason of the condition; InvalidSpec where empty
-	}{
-		"Custom": {
-			reason: "an executor that cannot be run is named with its field",
-			group: group(with(application("a"), func(s *v1alpha1.ApplicationSpec) {
-				s.Workflow = []v1alpha1.Executor{step("", "one"), {DAG: dag("two", "one"), Type: v1alpha1.ExecutorCustom, Image: &corev1.Container{Image: "i"}}}
-			})),
-			want: []string{"spec.applications[0].spec.workflow[1].type", "custom", "not supported yet"},
-		},
-		"Keptn": {
-			reason: "an executor that cannot be run is named with its field",
-			group: group(application("z"), with(application("a"), func(s *v1alpha1.ApplicationSpec) {
-				s.Workflow = []v1alpha1.Executor{step(v1alpha1.ExecutorKeptn, "one")}
-			})),
-			want: []string{"spec.applications[1].spec.workflow[0].type", "keptn"},
-		},
-		"Cycle": {
-			reason: "a cycle of applications is spelled out",
-			group:  group(application("a", "b"), application("b", "a")),
-			want:   []string{"spec.applications:", "a -> b -> a"},
-		},
-		"CycleOfSubcharts": {
-			reason: "a cycle of subcharts is spelled out",
-			group:  group(subcharts(application("a"), dag("x", "y"), dag("y", "x"))),
-			want:   []string{"spec.applications[0].spec.subcharts", "x -> y -> x"},
-		},
-		"CycleOfExecutors": {
-			reason: "a cycle of executors is spelled out",
-			group: group(with(application("a"), func(s *v1alpha1.ApplicationSpec) {
-				s.Workflow = []v1alpha1.Executor{step("", "x", "x")}
-			})),
-			want: []string{"spec.applications[0].spec.workflow", "x -> x"},
-		},
-		"Unknown": {
-			reason: "a dependency that is not there is named",
-			group:  group(application("a", "nobody")),
-			want:   []string{"spec.applications", "nobody"},
-		},
-		"SameName": {
-			reason: "names that are one as part of an object's name are refused",
-			group:  group(application("Foo_a"), application("foo-a")),
-			want:   []string{"spec.applications", "foo-a", "Foo_a"},
-		},
-		"SameRelease": {
-			reason: "a subchart that the spec does not name may be the HelmRelease of another application",
-			group:  group(subcharts(application("a"), dag("x")), application("a-b")),
-			extra:  map[string][]string{"a": {"b"}},
-			want:   []string{"spec.applications[1].name", "target/a-b", "subchart b of application a"},
-		},
-		"TooLarge": {
-			reason: "a workflow that Argo cannot run is refused before it is submitted",
-			group:  large(100, 110),
-			want:   []string{"bytes", "several groups"},
-			kind:   v1alpha1.ReasonWorkflowTemplateGenerationFailed,
-		},
-	}
-	for name, tc := range cases {
-		t.Run(name, func(t *testing.T) {
-			_, err := compile.Forward(compile.Input{Group: tc.group, Staged: stage(tc.group, tc.extra), Rollout: rollout("group")})
-			var refused *compile.Error
-			if !errors.As(err, &refused) {
-				t.Fatalf("%s: got %v", tc.reason, err)
-			}
-			want := tc.kind
-			if want == "" {
-				want = v1alpha1.ReasonInvalidSpec
-			}
-			if refused.Reason != want {
-				t.Errorf("reason %s, want %s", refused.Reason, want)
-			}
-			for _, part := range tc.want {
-				if !strings.Contains(err.Error(), part) {
-					t.Errorf("%s: %q is not in %q", tc.reason, part, err)
-				}
-			}
-		})
-	}
-	t.Run("NotStaged", func(t *testing.T) {
-		g := group(application("a"), application("b"))
-		_, err := compile.Forward(compile.Input{Group: g, Staged: stage(g, nil)[:1], Rollout: rollout("group")})
-		if err == nil || !strings.Contains(err.Error(), "application b") {
-			t.Errorf("a group is not rolled out in part: got %v", err)
-		}
-	})
 }
 
 func TestReverse(t *testing.T) {
@@ -405,9 +326,7 @@ func TestReverse(t *testing.T) {
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
 			}
-			if diff := cmp.Diff(leaves, tasks(p)); diff != "" {
-				t.Errorf("a node of the plan has the name of its node in Argo (-argo +plan):\n%s", diff)
-			}
+			namesAgree(t, leaves, p)
 			for _, n := range p.Nodes {
 				if n.Action != plan.Delete || n.Release.Spec.Values != nil {
 					t.Errorf("node %s: action %s with values %v", n.Task, n.Action, n.Release.Spec.Values)

@@ -19,31 +19,43 @@ type Input struct {
 	Group *v1alpha1.ApplicationGroup
 	// Staged charts of all its applications.
 	Staged []events.StagedApplication
+	// Values of applications, by name, merged of all that their releases refer to. Those
+	// of an application that is not in it are the ones in its spec.
+	Values map[string]map[string]any
 	// Inventory is every HelmRelease of the group that exists. Those that the spec does
 	// not call for any more are deleted, in the reverse of their order, when all that
 	// it does call for is ready.
 	Inventory []helmv2.HelmRelease
 	// Rollout that the workflow is for.
 	Rollout events.Rollout
+	// Attempt is how many forward workflows of the rollout have failed before.
+	Attempt int
 	// Options of the installation.
 	Options Options
 }
 
 // Forward makes the workflow that brings a group to its spec, and its plan. Where
 // the group cannot be rolled out the error is an *Error.
-func Forward(in Input) (*Plan, error) { return install(in, events.WorkflowForward) }
+func Forward(in Input) (*Plan, error) { return install(in, in.Group, events.WorkflowForward) }
 
 // Rollback makes the workflow that takes a group back to a revision, after a rollout of
 // it has failed: the releases of the revision as they were, in its order, and then those
-// away that the failed rollout has added. In that of in, group and staged charts are
-// the revision's.
+// away that the failed rollout has added. Staged charts and values are the revision's,
+// whatever in has of them.
 func Rollback(in Input, to Revision) (*Plan, error) {
+	if app := to.lost(); app != "" {
+		return nil, &Error{Reason: v1alpha1.ReasonValuesNotFound, Err: fmt.Errorf("the values of application %s in revision %s are gone: its Secret %s was deleted",
+			app, RevisionName(to.Rollout), SnapshotName(RevisionName(to.Rollout)))}
+	}
+	failed := in.Group
 	in.Group = in.Group.DeepCopy()
-	in.Group.Spec, in.Staged = to.Spec, to.Staged
-	return install(in, events.WorkflowRollback)
+	in.Group.Spec, in.Staged, in.Values, in.Attempt = to.Spec, to.Staged, to.Values, 0
+	return install(in, failed, events.WorkflowRollback)
 }
 
-func install(in Input, kind events.WorkflowType) (*Plan, error) {
+// install makes the workflow of in. Where releases are to go, leaving says how they
+// were made, if anything does.
+func install(in Input, leaving *v1alpha1.ApplicationGroup, kind events.WorkflowType) (*Plan, error) {
 	if in.Staged == nil {
 		in.Staged = []events.StagedApplication{}
 	}
@@ -51,47 +63,67 @@ func install(in Input, kind events.WorkflowType) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if faults := unsupported(in.Group); len(faults) > 0 {
+	if faults := stepFaults(in.Group); len(faults) > 0 {
 		return nil, invalid(faults...)
 	}
-	c, err := newCompiler(in.Rollout, in.Options, kind, 0)
+	c, err := newCompiler(in.Rollout, in.Options, kind, in.Attempt)
 	if err != nil {
 		return nil, err
 	}
-	charts, err := stagedByApplication(in.Group, in.Staged)
+	objects, err := c.releases(in, graph)
 	if err != nil {
 		return nil, err
-	}
-	objects := releases{}
-	called := map[types.NamespacedName]bool{}
-	for _, app := range in.Group.Spec.Applications {
-		objects[app.Name] = map[string]*helmv2.HelmRelease{}
-		staged := charts[app.Name]
-		i := slices.IndexFunc(graph.Applications, func(a ApplicationGraph) bool { return a.Name == app.Name })
-		before := make([]string, len(graph.Applications[i].Dependencies))
-		for j, d := range graph.Applications[i].Dependencies {
-			before[j] = v1alpha1.DNSName(d)
-		}
-		for _, r := range graph.Applications[i].Releases {
-			piece := staged.Pieces[slices.IndexFunc(staged.Pieces, func(p events.StagedPiece) bool { return p.Subchart == r.Subchart })]
-			hr := c.helmRelease(app, set(before), staged, piece, r)
-			objects[app.Name][r.Task] = hr
-			called[types.NamespacedName{Namespace: hr.Namespace, Name: hr.Name}] = true
-		}
 	}
 	if faults := reshaped(in.Group, objects, in.Inventory); len(faults) > 0 {
 		return nil, invalid(faults...)
+	}
+	called := map[types.NamespacedName]bool{}
+	for _, tasks := range objects {
+		for _, r := range tasks {
+			called[types.NamespacedName{Namespace: r.object.Namespace, Name: r.object.Name}] = true
+		}
 	}
 	phases := []phase{{action: plan.Install, graph: graph, objects: objects}}
 	left := slices.DeleteFunc(slices.Clone(in.Inventory), func(hr helmv2.HelmRelease) bool {
 		return called[types.NamespacedName{Namespace: hr.Namespace, Name: hr.Name}]
 	})
 	if len(left) > 0 {
-		away := c.removal(in.Group, left)
+		away := c.removal(leaving, left)
 		away.prefix = "remove-"
 		phases = append(phases, away)
 	}
 	return c.assemble(phases...)
+}
+
+// releases that the group calls for, by application and task.
+func (c *compiler) releases(in Input, graph *GroupGraph) (releases, error) {
+	charts, err := stagedByApplication(in.Group, in.Staged)
+	if err != nil {
+		return nil, err
+	}
+	out := releases{}
+	for i := range in.Group.Spec.Applications {
+		app := &in.Group.Spec.Applications[i]
+		out[app.Name] = map[string]*release{}
+		staged := charts[app.Name]
+		g := graph.Applications[slices.IndexFunc(graph.Applications, func(a ApplicationGraph) bool { return a.Name == app.Name })]
+		before := make([]string, len(g.Dependencies))
+		for j, d := range g.Dependencies {
+			before[j] = v1alpha1.DNSName(d)
+		}
+		for _, r := range g.Releases {
+			piece := staged.Pieces[slices.IndexFunc(staged.Pieces, func(p events.StagedPiece) bool { return p.Subchart == r.Subchart })]
+			about := &release{object: c.helmRelease(app, set(before), staged, piece, r), app: app, mode: modeOf(in.Group, app)}
+			if remediation := in.Group.Spec.Remediation; remediation == nil || remediation.Strategy != v1alpha1.RemediationNone {
+				about.object.Spec.Upgrade = cleanedUp(about.object.Spec.Upgrade)
+			}
+			if err := c.setValues(about, piece, in.Values); err != nil {
+				return nil, err
+			}
+			out[app.Name][r.Task] = about
+		}
+	}
+	return out, nil
 }
 
 // reshaped are the applications that are installed whole and are to be split, or the
@@ -104,7 +136,7 @@ func reshaped(group *v1alpha1.ApplicationGroup, objects releases, live []helmv2.
 	}
 	var faults field.ErrorList
 	for i, app := range group.Spec.Applications {
-		own := objects[app.Name][v1alpha1.TaskName(app.Name, "")]
+		own := objects[app.Name][v1alpha1.TaskName(app.Name, "")].object
 		was, there := split[types.NamespacedName{Namespace: own.Namespace, Name: own.Name}]
 		if wanted := own.Annotations[v1alpha1.AnnotationSplit] != ""; !there || was == wanted {
 			continue
@@ -116,25 +148,6 @@ func reshaped(group *v1alpha1.ApplicationGroup, objects releases, live []helmv2.
 		}
 		faults = append(faults, field.Invalid(path, app.Name,
 			"application "+app.Name+" "+how+": Helm would delete what moves from one release to another; remove the application first and add it again, or put subcharts back"))
-	}
-	return faults
-}
-
-// unsupported are the executors that cannot be run yet.
-func unsupported(group *v1alpha1.ApplicationGroup) field.ErrorList {
-	var faults field.ErrorList
-	for i, app := range group.Spec.Applications {
-		for j, e := range app.Spec.Workflow {
-			switch e.Type {
-			case "", v1alpha1.ExecutorHelmRelease:
-			case v1alpha1.ExecutorCustom, v1alpha1.ExecutorKeptn:
-				path := field.NewPath("spec", "applications").Index(i).Child("spec", "workflow").Index(j).Child("type")
-				faults = append(faults, field.Invalid(path, e.Type, fmt.Sprintf("executor %s of application %s: executors of this type are not supported yet; use %s", e.Name, app.Name, v1alpha1.ExecutorHelmRelease)))
-			default:
-				path := field.NewPath("spec", "applications").Index(i).Child("spec", "workflow").Index(j).Child("type")
-				faults = append(faults, field.NotSupported(path, e.Type, []v1alpha1.ExecutorType{v1alpha1.ExecutorHelmRelease}))
-			}
-		}
 	}
 	return faults
 }

@@ -92,7 +92,7 @@ func Graph(group *v1alpha1.ApplicationGroup, staged []events.StagedApplication) 
 }
 
 // Reverse is the graph that undoes this one: each dependency, on each of the three
-// levels, the other way round.
+// levels, the other way round, and without the steps that undo nothing.
 func (g *GroupGraph) Reverse() *GroupGraph {
 	out := &GroupGraph{Group: g.Group, Type: events.WorkflowReverse, Applications: make([]ApplicationGraph, len(g.Applications))}
 	if g.Type == events.WorkflowReverse {
@@ -103,16 +103,35 @@ func (g *GroupGraph) Reverse() *GroupGraph {
 		releases := make([]ReleaseGraph, len(app.Releases))
 		tasks := dependents(app.Releases, func(r ReleaseGraph) (string, []string) { return r.Task, r.Dependencies })
 		for j, r := range app.Releases {
-			executors := make([]ExecutorGraph, len(r.Executors))
-			steps := dependents(r.Executors, func(e ExecutorGraph) (string, []string) { return e.Name, e.Dependencies })
-			for k, e := range r.Executors {
-				e.Dependencies = steps[e.Name]
-				executors[k] = e
+			executors := undoable(r.Executors)
+			steps := dependents(executors, func(e ExecutorGraph) (string, []string) { return e.Name, e.Dependencies })
+			for k, e := range executors {
+				executors[k].Dependencies = steps[e.Name]
 			}
 			r.Dependencies, r.Executors = tasks[r.Task], executors
 			releases[j] = r
 		}
 		out.Applications[i] = ApplicationGraph{Name: app.Name, Dependencies: apps[app.Name], Releases: releases}
+	}
+	return out
+}
+
+// undoable are the executors that undo something: not jobs and waits. What was before
+// one of those comes before what was behind it.
+func undoable(executors []ExecutorGraph) []ExecutorGraph {
+	wanted, there := map[string][]string{}, map[string]bool{}
+	for _, e := range executors {
+		wanted[e.Name] = e.Dependencies
+		if e.Type != v1alpha1.ExecutorJob && e.Type != v1alpha1.ExecutorWait {
+			there[e.Name] = true
+		}
+	}
+	out := []ExecutorGraph{}
+	for _, e := range executors {
+		if there[e.Name] {
+			e.Dependencies = set(present(e.Dependencies, wanted, there))
+			out = append(out, e)
+		}
 	}
 	return out
 }
@@ -153,7 +172,13 @@ func stagedByApplication(group *v1alpha1.ApplicationGroup, staged []events.Stage
 	return out, nil
 }
 
-// releaseGraphs is the DAG of an application's releases, the parent after all others.
+// placement of an application's own chart among its subcharts.
+func placement(app v1alpha1.Application) v1alpha1.ParentPlacement {
+	return cmp.Or(app.Spec.ParentPlacement, v1alpha1.ParentAfter)
+}
+
+// releaseGraphs is the DAG of an application's releases, the parent where the
+// application places it.
 func releaseGraphs(app v1alpha1.Application, staged events.StagedApplication, known bool) []ReleaseGraph {
 	// The charts to release, by subchart; "" is the application's own.
 	charts := map[string]string{"": app.Spec.Chart.Name}
@@ -169,7 +194,8 @@ func releaseGraphs(app v1alpha1.Application, staged events.StagedApplication, kn
 	}
 
 	releases := make([]ReleaseGraph, 0, len(charts))
-	before := make([]string, 0, len(charts))
+	subcharts := make([]string, 0, len(charts))
+	own := v1alpha1.TaskName(app.Name, "")
 	for subchart, chart := range charts {
 		r := ReleaseGraph{
 			Name:      v1alpha1.ReleaseName(app.Name, subchart),
@@ -179,14 +205,21 @@ func releaseGraphs(app v1alpha1.Application, staged events.StagedApplication, kn
 			Executors: executorGraphs(app.Spec.Workflow),
 		}
 		if subchart != "" {
-			before = append(before, r.Task)
+			subcharts = append(subcharts, r.Task)
 			r.Dependencies = tasksOf(app.Name, present(wanted[subchart], wanted, charts))
+			if placement(app) == v1alpha1.ParentBefore {
+				r.Dependencies = set(append(r.Dependencies, own))
+			}
 		}
 		releases = append(releases, r)
 	}
 	for i := range releases {
-		if releases[i].Subchart == "" {
-			releases[i].Dependencies = set(before)
+		if releases[i].Subchart != "" {
+			continue
+		}
+		releases[i].Dependencies = []string{}
+		if placement(app) == v1alpha1.ParentAfter {
+			releases[i].Dependencies = set(subcharts)
 		}
 	}
 	slices.SortFunc(releases, func(a, b ReleaseGraph) int {

@@ -34,10 +34,10 @@ func labelValue(name string) string {
 	})
 }
 
-// helmRelease is the object that installs one piece. What the executor finds out, its
-// node and the time among it, the executor adds.
-func (c *compiler) helmRelease(app v1alpha1.Application, dependencies []string, staged events.StagedApplication, piece events.StagedPiece, r ReleaseGraph) *helmv2.HelmRelease {
-	want := app.Spec.Release
+// helmRelease is the object that installs one piece, without values. What the executor
+// finds out, its node and the time among it, the executor adds.
+func (c *compiler) helmRelease(app *v1alpha1.Application, dependencies []string, staged events.StagedApplication, piece events.StagedPiece, r ReleaseGraph) *helmv2.HelmRelease {
+	want := app.Spec.Release.DeepCopy()
 	interval := want.Interval
 	if interval.Duration == 0 {
 		interval = metav1.Duration{Duration: v1alpha1.DefaultInterval}
@@ -83,14 +83,19 @@ func (c *compiler) helmRelease(app v1alpha1.Application, dependencies []string, 
 			TargetNamespace: want.TargetNamespace,
 			// The pieces of a chart speak of each other by the name of the release, so
 			// they share it, and keep their records apart.
-			ReleaseName:      v1alpha1.ReleaseName(app.Name, ""),
-			StorageNamespace: storage,
-			Values:           want.Values,
-			Install:          want.Install,
-			Upgrade:          want.Upgrade,
-			Rollback:         want.Rollback,
-			Uninstall:        want.Uninstall,
-			Test:             want.Test,
+			ReleaseName:        v1alpha1.ReleaseName(app.Name, ""),
+			StorageNamespace:   storage,
+			ServiceAccountName: want.ServiceAccountName,
+			KubeConfig:         want.KubeConfig,
+			MaxHistory:         want.MaxHistory,
+			DriftDetection:     want.DriftDetection,
+			PostRenderers:      want.PostRenderers,
+			CommonMetadata:     want.CommonMetadata,
+			Install:            want.Install,
+			Upgrade:            want.Upgrade,
+			Rollback:           want.Rollback,
+			Uninstall:          want.Uninstall,
+			Test:               want.Test,
 		},
 	}
 	return hr
@@ -128,4 +133,16 @@ func forDeletion(live helmv2.HelmRelease, workflow, task string) *helmv2.HelmRel
 			StorageNamespace: live.Spec.StorageNamespace,
 		},
 	}
+}
+
+// cleanedUp is the options of an upgrade that, where it fails, takes away what it has
+// created: the release that it is rolled back to knows nothing of that, and Helm would
+// leave it for good.
+func cleanedUp(want *helmv2.Upgrade) *helmv2.Upgrade {
+	out := &helmv2.Upgrade{}
+	if want != nil {
+		out = want.DeepCopy()
+	}
+	out.CleanupOnFail = true
+	return out
 }

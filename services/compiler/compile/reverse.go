@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
@@ -53,23 +54,53 @@ func (c *compiler) removal(group *v1alpha1.ApplicationGroup, live []helmv2.HelmR
 	forward := &GroupGraph{Group: group.Name, Type: events.WorkflowForward, Applications: []ApplicationGraph{}}
 	objects := releases{}
 	for _, app := range inventory(group, live) {
-		objects[app.name] = map[string]*helmv2.HelmRelease{}
+		known, mode := removable(group, app.name)
+		objects[app.name] = map[string]*release{}
 		g := ApplicationGraph{Name: app.name, Dependencies: app.dependencies, Releases: []ReleaseGraph{}}
 		for _, r := range app.releases {
-			objects[app.name][r.task] = forDeletion(r.live, c.workflow, r.task)
+			objects[app.name][r.task] = &release{object: forDeletion(r.live, c.workflow, r.task), app: known, mode: mode}
 			g.Releases = append(g.Releases, ReleaseGraph{
 				Name:         r.live.Name,
 				Task:         r.task,
 				Chart:        r.live.Labels[v1alpha1.LabelChart],
 				Subchart:     r.live.Annotations[v1alpha1.AnnotationSubchart],
 				Dependencies: r.dependencies,
-				// One step deletes a release, whatever steps it took to install it.
-				Executors: []ExecutorGraph{{Name: DefaultExecutor, Type: v1alpha1.ExecutorHelmRelease, Dependencies: []string{}}},
+				Executors:    removers(known),
 			})
 		}
 		forward.Applications = append(forward.Applications, g)
 	}
 	return phase{action: plan.Delete, graph: forward.Reverse(), objects: objects}
+}
+
+// removable is an application of the spec whose releases are deleted by the steps that
+// made them, because pods are among those; and the mode of them. It is nil where one
+// step of the executor service deletes a release, whatever steps it took to install
+// it; so it is too where the spec does not know the application any more.
+func removable(group *v1alpha1.ApplicationGroup, name string) (*v1alpha1.Application, v1alpha1.ExecutorMode) {
+	for i := range group.Spec.Applications {
+		app := &group.Spec.Applications[i]
+		mode := modeOf(group, app)
+		if v1alpha1.DNSName(app.Name) != name || !hasPods(app, mode) {
+			continue
+		}
+		for j := range app.Spec.Workflow {
+			if len(executorFaults(field.NewPath("workflow").Index(j), &app.Spec.Workflow[j])) > 0 {
+				return nil, v1alpha1.ExecutorModeEvent
+			}
+		}
+		return app, mode
+	}
+	return nil, v1alpha1.ExecutorModeEvent
+}
+
+// removers are the steps that delete the releases of an application, in the order in
+// which they would install them.
+func removers(app *v1alpha1.Application) []ExecutorGraph {
+	if app == nil {
+		return executorGraphs(nil)
+	}
+	return executorGraphs(app.Spec.Workflow)
 }
 
 // installedApplication is an application of which a release exists.
@@ -255,7 +286,13 @@ func specOf(group *v1alpha1.ApplicationGroup) specOrder {
 		for _, s := range app.Spec.Subcharts {
 			task := v1alpha1.TaskName(app.Name, s.Name)
 			tasks[task] = tasksOf(app.Name, s.Dependencies)
-			tasks[own] = append(tasks[own], task)
+			switch placement(app) {
+			case v1alpha1.ParentBefore:
+				tasks[task] = append(tasks[task], own)
+			case v1alpha1.ParentAfter:
+				tasks[own] = append(tasks[own], task)
+			case v1alpha1.ParentBeside:
+			}
 		}
 		out.tasks[name] = tasks
 	}

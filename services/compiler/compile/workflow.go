@@ -1,17 +1,15 @@
 package compile
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
-	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -25,6 +23,10 @@ import (
 const (
 	DefaultNamespace   = "orkestra"
 	DefaultParallelism = 10
+	// DefaultExecutorImage is a name that the nodes of a cluster can be given the image
+	// under; an installation that has a registry says where it is.
+	DefaultExecutorImage          = "orkestra-executor:latest"
+	DefaultExecutorServiceAccount = "orkestra-executor"
 )
 
 // How long Argo keeps a finished workflow. The group's status remembers the outcome,
@@ -44,6 +46,12 @@ type Options struct {
 	// Parallelism is how many releases of one workflow may be in work at a time. The
 	// default is DefaultParallelism.
 	Parallelism int64
+	// ExecutorImage is what runs the steps of groups and applications with executor:
+	// pod. The default is DefaultExecutorImage.
+	ExecutorImage string
+	// ExecutorServiceAccount is the service account, in Namespace, of all pods of
+	// workflows. The default is DefaultExecutorServiceAccount.
+	ExecutorServiceAccount string
 }
 
 func (o Options) withDefaults() Options {
@@ -53,6 +61,8 @@ func (o Options) withDefaults() Options {
 	if o.Parallelism <= 0 {
 		o.Parallelism = DefaultParallelism
 	}
+	o.ExecutorImage = cmp.Or(o.ExecutorImage, DefaultExecutorImage)
+	o.ExecutorServiceAccount = cmp.Or(o.ExecutorServiceAccount, DefaultExecutorServiceAccount)
 	return o
 }
 
@@ -60,7 +70,8 @@ func (o Options) withDefaults() Options {
 type Plan struct {
 	// Workflow to submit.
 	Workflow *wfv1.Workflow
-	// Nodes by task, sorted.
+	// Nodes by task, sorted: those that the executor service runs, and those that are
+	// pods of the workflow.
 	Nodes []plan.Node
 	// Graph that the workflow walks, in the direction in which it walks it.
 	Graph *GroupGraph
@@ -81,13 +92,17 @@ func (p *Plan) Secrets() ([]*corev1.Secret, error) {
 }
 
 // WorkflowName is the name of a rollout's workflow: <group>-<type>-g<generation>-<hash>,
-// cut to what a label's value may have. Attempt is 0 for the first.
+// cut to what a label's value may have. Attempt is 0 for the first; that of a forward
+// workflow that is tried again ends in -r<attempt>, that of another in -<attempt>.
 func WorkflowName(rollout events.Rollout, workflowType events.WorkflowType, attempt int) string {
 	sum := sha256.Sum256([]byte(strings.Join([]string{
 		rollout.UID, strconv.FormatInt(rollout.Generation, 10), rollout.RequestedAt, string(workflowType),
 	}, "\x00")))
 	tail := fmt.Sprintf("-%s-g%d-%s", workflowType, rollout.Generation, hex.EncodeToString(sum[:])[:8])
-	if attempt > 0 {
+	switch {
+	case attempt > 0 && workflowType == events.WorkflowForward:
+		tail += "-r" + strconv.Itoa(attempt)
+	case attempt > 0:
 		tail += "-" + strconv.Itoa(attempt)
 	}
 	return v1alpha1.Shorten(v1alpha1.DNSName(rollout.Group), v1alpha1.MaxLabel-len(tail)) + tail
@@ -117,72 +132,12 @@ func newCompiler(rollout events.Rollout, options Options, kind events.WorkflowTy
 	}, nil
 }
 
-// releases is the HelmRelease of each task, by application and task.
-type releases map[string]map[string]*helmv2.HelmRelease
+// releases is what there is to be done for each task, by application and task.
+type releases map[string]map[string]*release
 
-// phase is a graph that is walked whole before the next phase begins: what is to be
-// there comes up before what is not goes away.
-type phase struct {
-	action plan.Action
-	graph  *GroupGraph
-	// objects of the graph's tasks.
-	objects releases
-	// prefix of the tasks of the entry DAG, so that those of two phases stay apart.
-	prefix string
-}
-
-// assemble makes the plan of phases, in each of which applications and tasks are unique.
-func (c *compiler) assemble(phases ...phase) (*Plan, error) {
-	b := &builder{templates: newNames(), leaves: map[plan.Action]string{}}
-	for _, p := range phases {
-		leaf := "release-" + string(p.action)
-		b.leaves[p.action] = b.templates.name(leaf, leaf)
-	}
-	b.templates.name(entrypoint, entrypoint)
-	out := &Plan{Graph: phases[0].graph}
-
-	entries := newNames()
-	var entry []wfv1.DAGTask
-	var last []string // the tasks that end the phase before
-	for _, p := range phases {
-		named := func(application string) string { return p.prefix + v1alpha1.DNSName(application) }
-		for _, name := range plainFirst(p.graph.Applications, func(a ApplicationGraph) string { return named(a.Name) }) {
-			entries.name(name, name)
-		}
-		b.failFast = p.action != plan.Delete
-		ends := map[string]bool{}
-		for _, app := range p.graph.Applications {
-			ends[entries.of(named(app.Name))] = true
-		}
-		for _, app := range p.graph.Applications {
-			before := slices.Clone(last)
-			if len(app.Dependencies) > 0 {
-				before = make([]string, len(app.Dependencies))
-			}
-			for i, d := range app.Dependencies {
-				before[i] = entries.of(named(d))
-				delete(ends, before[i])
-			}
-			name := entries.of(named(app.Name))
-			template := b.templates.name("application/"+named(app.Name), named(app.Name))
-			entry = append(entry, task(name, template, before))
-			dag, nodes := b.application(name, b.leaves[p.action], app)
-			b.add(template, dag)
-			for _, n := range nodes {
-				release := p.objects[app.Name][n.release]
-				if release == nil {
-					return nil, fmt.Errorf("assembling workflow %s: no release for task %s of application %s", c.workflow, n.release, app.Name)
-				}
-				out.Nodes = append(out.Nodes, plan.Node{Task: n.path, Action: p.action, Release: release.DeepCopy()})
-			}
-		}
-		last = slices.Sorted(maps.Keys(ends))
-	}
-	b.failFast = phases[0].action != plan.Delete
-	b.add(entrypoint, entry)
-	slices.SortFunc(out.Nodes, func(a, b plan.Node) int { return strings.Compare(a.Task, b.Task) })
-
-	out.Workflow = &wfv1.Workflow{
+// workflowOf is the workflow of these templates.
+func (c *compiler) workflowOf(templates []wfv1.Template) *wfv1.Workflow {
+	return &wfv1.Workflow{
 		TypeMeta: metav1.TypeMeta{APIVersion: wfv1.SchemeGroupVersion.String(), Kind: "Workflow"},
 		ObjectMeta: metav1.ObjectMeta{
 			Name:      c.workflow,
@@ -199,19 +154,15 @@ func (c *compiler) assemble(phases ...phase) (*Plan, error) {
 		},
 		Spec: wfv1.WorkflowSpec{
 			Entrypoint:  entrypoint,
-			Templates:   b.finish(),
+			Templates:   templates,
 			Parallelism: new(c.options.Parallelism),
 			TTLStrategy: &wfv1.TTLStrategy{
 				SecondsAfterSuccess: new(int32(keepSucceeded)),
 				SecondsAfterFailure: new(int32(keepFailed)),
 			},
-			PodGC: &wfv1.PodGC{Strategy: wfv1.PodGCOnPodSuccess},
+			PodGC: &wfv1.PodGC{Strategy: wfv1.PodGCOnPodCompletion},
 		},
 	}
-	if err := validate(out.Workflow); err != nil {
-		return nil, err
-	}
-	return out, nil
 }
 
 // OwnerReference makes a group the owner of what is made for its rollout. It does
@@ -225,105 +176,4 @@ func OwnerReference(rollout events.Rollout) metav1.OwnerReference {
 		Controller:         new(true),
 		BlockOwnerDeletion: new(false),
 	}
-}
-
-// builder collects the templates of a workflow.
-type builder struct {
-	templates *names
-	leaves    map[plan.Action]string
-	failFast  bool
-	dags      []wfv1.Template
-}
-
-// node is a leaf of the workflow: its path in Argo without the workflow's name, and
-// the task whose release it is about.
-type node struct{ path, release string }
-
-// application is the DAG of an application's releases, and its leaves.
-func (b *builder) application(entry, leaf string, app ApplicationGraph) ([]wfv1.DAGTask, []node) {
-	tasks := newNames()
-	for _, name := range plainFirst(app.Releases, func(r ReleaseGraph) string { return r.Task }) {
-		tasks.name(name, name)
-	}
-	var dag []wfv1.DAGTask
-	var leaves []node
-	for _, r := range app.Releases {
-		before := make([]string, len(r.Dependencies))
-		for i, d := range r.Dependencies {
-			before[i] = tasks.of(d)
-		}
-		name := tasks.of(r.Task)
-		path := entry + "." + name
-		if len(r.Executors) < 2 {
-			dag = append(dag, task(name, leaf, before))
-			leaves = append(leaves, node{path: path, release: r.Task})
-			continue
-		}
-		template := b.templates.name("task/"+path, r.Task)
-		dag = append(dag, task(name, template, before))
-		steps, names := b.executors(leaf, r.Executors)
-		b.add(template, steps)
-		for _, n := range names {
-			leaves = append(leaves, node{path: path + "." + n, release: r.Task})
-		}
-	}
-	return dag, leaves
-}
-
-// executors is the DAG of a release's executors, and their names in it.
-func (b *builder) executors(leaf string, executors []ExecutorGraph) ([]wfv1.DAGTask, []string) {
-	steps := newNames()
-	for _, name := range plainFirst(executors, func(e ExecutorGraph) string { return v1alpha1.DNSName(e.Name) }) {
-		steps.name(name, name)
-	}
-	var dag []wfv1.DAGTask
-	var out []string
-	for _, e := range executors {
-		before := make([]string, len(e.Dependencies))
-		for i, d := range e.Dependencies {
-			before[i] = steps.of(v1alpha1.DNSName(d))
-		}
-		name := steps.of(v1alpha1.DNSName(e.Name))
-		dag = append(dag, task(name, leaf, before))
-		out = append(out, name)
-	}
-	return dag, out
-}
-
-func (b *builder) add(name string, tasks []wfv1.DAGTask) {
-	slices.SortFunc(tasks, func(a, b wfv1.DAGTask) int { return strings.Compare(a.Name, b.Name) })
-	dag := &wfv1.DAGTemplate{Tasks: tasks}
-	if !b.failFast {
-		// What can still be removed is removed, also where something cannot.
-		dag.FailFast = new(false)
-	}
-	b.dags = append(b.dags, wfv1.Template{Name: name, DAG: dag})
-}
-
-// finish is the templates: the entry first, the leaves last, the others by name.
-func (b *builder) finish() []wfv1.Template {
-	rank := func(t wfv1.Template) int {
-		if t.Name == entrypoint {
-			return 0
-		}
-		return 1
-	}
-	slices.SortFunc(b.dags, func(x, y wfv1.Template) int {
-		if d := rank(x) - rank(y); d != 0 {
-			return d
-		}
-		return strings.Compare(x.Name, y.Name)
-	})
-	for _, leaf := range slices.Sorted(maps.Values(b.leaves)) {
-		b.dags = append(b.dags, wfv1.Template{Name: leaf, Suspend: &wfv1.SuspendTemplate{}})
-	}
-	return b.dags
-}
-
-func task(name, template string, dependencies []string) wfv1.DAGTask {
-	slices.Sort(dependencies)
-	if len(dependencies) == 0 {
-		dependencies = nil
-	}
-	return wfv1.DAGTask{Name: name, Template: template, Dependencies: dependencies}
 }

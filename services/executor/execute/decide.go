@@ -6,6 +6,8 @@ import (
 	"time"
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/plan"
@@ -35,12 +37,15 @@ type Verdict struct {
 	// InFlight: the release was begun and is not done; it counts against the
 	// workflow's parallelism.
 	InFlight bool
+	// Poll: nobody will tell when there is more to do. Look again soon.
+	Poll bool
 	// Message of Fail, for a user.
 	Message string
 }
 
 // Decide says what comes next for one release: want is the plan's, have is the
-// HelmRelease of that name or nil, since is when its node was activated.
+// HelmRelease of that name or nil, with all its fields where want has a readiness
+// expression, and since is when its node was activated.
 func Decide(owner Owner, want plan.Node, have *helmv2.HelmRelease, since, now time.Time) Verdict {
 	if have != nil {
 		if problem := foreign(owner, have); problem != "" {
@@ -50,10 +55,10 @@ func Decide(owner Owner, want plan.Node, have *helmv2.HelmRelease, since, now ti
 	if want.Action == plan.Delete {
 		return remove(owner, have, now)
 	}
-	return install(owner, have, since, now)
+	return install(owner, want.ReadyExpr, have, since, now)
 }
 
-func install(owner Owner, have *helmv2.HelmRelease, since, now time.Time) Verdict {
+func install(owner Owner, readyExpr string, have *helmv2.HelmRelease, since, now time.Time) Verdict {
 	switch {
 	case have == nil:
 		return Verdict{Step: Begin}
@@ -66,12 +71,17 @@ func install(owner Owner, have *helmv2.HelmRelease, since, now time.Time) Verdic
 	case !written(owner, have):
 		return Verdict{Step: Begin}
 	}
+	expired := now.After(outcome.Deadline(have, startedAt(have)))
 	switch o := outcome.Of(have); {
-	case o.Phase == outcome.Ready:
+	case o.Phase == outcome.Ready && readyExpr == "":
 		return Verdict{Step: Succeed}
+	case o.Phase == outcome.Ready:
+		return readyBy(readyExpr, have, expired)
 	case o.Phase == outcome.Failed:
 		return fail(have, "failed: "+o.Message)
-	case now.After(outcome.Deadline(have, startedAt(have))):
+	case expired && outcome.SourceMissing(have):
+		return fail(have, "failed: "+o.Message)
+	case expired:
 		return fail(have, "did not become ready within "+short(have.GetTimeout().Duration)+because(have))
 	default:
 		return Verdict{Step: Wait, InFlight: true}
@@ -91,13 +101,32 @@ func remove(owner Owner, have *helmv2.HelmRelease, now time.Time) Verdict {
 	}
 }
 
-// foreign says why a release of that name is none of the owner's, and so neither
+// readyBy is the verdict on a release with which Helm is content.
+func readyBy(expr string, have *helmv2.HelmRelease, expired bool) Verdict {
+	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(have)
+	if err != nil {
+		return fail(have, "cannot be looked at: "+err.Error())
+	}
+	object["apiVersion"], object["kind"] = helmv2.GroupVersion.String(), helmv2.HelmReleaseKind
+	switch holds, problem, wrong := evaluate(expr, object); {
+	case wrong:
+		return fail(have, "has a readyExpr that is none: "+problem)
+	case holds:
+		return Verdict{Step: Succeed}
+	case expired:
+		return fail(have, "did not become ready within "+short(have.GetTimeout().Duration)+": Helm is done, but "+problem)
+	default:
+		return Verdict{Step: Wait, InFlight: true, Poll: true}
+	}
+}
+
+// foreign says why an object of that name is none of the owner's, and so neither
 // written nor deleted. A release without a UID is the original Orkestra's.
-func foreign(owner Owner, have *helmv2.HelmRelease) string {
-	group := have.Labels[v1alpha1.LabelOwner]
-	uid := have.Annotations[v1alpha1.AnnotationGroupUID]
+func foreign(owner Owner, have metav1.Object) string {
+	group := have.GetLabels()[v1alpha1.LabelOwner]
+	uid := have.GetAnnotations()[v1alpha1.AnnotationGroupUID]
 	switch {
-	case have.Labels[v1alpha1.LabelHeritage] != v1alpha1.Heritage:
+	case have.GetLabels()[v1alpha1.LabelHeritage] != v1alpha1.Heritage:
 		return "is there already and was not made by Orkestra: it is neither taken over nor deleted"
 	case group != v1alpha1.Shorten(owner.Rollout.Group, v1alpha1.MaxLabel):
 		return fmt.Sprintf("belongs to group %q", group)
@@ -108,10 +137,10 @@ func foreign(owner Owner, have *helmv2.HelmRelease) string {
 	}
 }
 
-// written reports whether this very workflow wrote the release last.
-func written(owner Owner, have *helmv2.HelmRelease) bool {
-	return have.Annotations[v1alpha1.AnnotationWorkflowUID] == owner.WorkflowUID &&
-		have.Annotations[v1alpha1.AnnotationWorkflow] == owner.Workflow
+// written reports whether this very workflow wrote the object last.
+func written(owner Owner, have metav1.Object) bool {
+	return have.GetAnnotations()[v1alpha1.AnnotationWorkflowUID] == owner.WorkflowUID &&
+		have.GetAnnotations()[v1alpha1.AnnotationWorkflow] == owner.Workflow
 }
 
 // startedAt is when the release was begun by the workflow that wrote it last.
@@ -125,12 +154,15 @@ func startedAt(have *helmv2.HelmRelease) time.Time {
 }
 
 func fail(have *helmv2.HelmRelease, problem string) Verdict {
-	return Verdict{Step: Fail, Message: Message(KeyOf(have), problem)}
+	return failed(helmv2.HelmReleaseKind, have.Namespace, have.Name, problem)
 }
 
-// Message is what a node says of a release, as in "did not become ready".
-func Message(key Key, problem string) string {
-	return cut("HelmRelease " + key.String() + " " + problem)
+// failed is the verdict on an object, as in "did not become ready".
+func failed(kind, namespace, name, problem string) Verdict {
+	if namespace != "" {
+		name = namespace + "/" + name
+	}
+	return Verdict{Step: Fail, Message: cut(kind + " " + name + " " + problem)}
 }
 
 // because is what helm-controller says of a release that takes too long.

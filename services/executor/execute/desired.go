@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,11 +40,8 @@ func Desired(owner Owner, task string, want, have *helmv2.HelmRelease, now time.
 	// helm-controller's first look at a release without its finalizer only adds it,
 	// and comes back after its minimum retry delay.
 	controllerutil.AddFinalizer(out, helmv2.HelmReleaseFinalizer)
-	out.Labels = merged(out.Labels, map[string]string{
-		v1alpha1.LabelHeritage: v1alpha1.Heritage,
-		v1alpha1.LabelOwner:    v1alpha1.Shorten(owner.Rollout.Group, v1alpha1.MaxLabel),
-	})
-	if err := mark(owner, task, out, now); err != nil {
+	out.Labels = merged(out.Labels, ownerLabels(owner))
+	if err := mark(owner, task, &out.ObjectMeta, now); err != nil {
 		return nil, err
 	}
 	if have != nil && failedBefore(have) {
@@ -54,21 +52,33 @@ func Desired(owner Owner, task string, want, have *helmv2.HelmRelease, now time.
 	return out, nil
 }
 
+func ownerLabels(owner Owner) map[string]string {
+	return map[string]string{
+		v1alpha1.LabelHeritage: v1alpha1.Heritage,
+		v1alpha1.LabelOwner:    v1alpha1.Shorten(owner.Rollout.Group, v1alpha1.MaxLabel),
+	}
+}
+
 // Marked is have with the marks of a workflow that is about to delete it.
 func Marked(owner Owner, task string, have *helmv2.HelmRelease, now time.Time) (*helmv2.HelmRelease, error) {
 	out := have.DeepCopy()
-	if err := mark(owner, task, out, now); err != nil {
+	if err := mark(owner, task, &out.ObjectMeta, now); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-func mark(owner Owner, task string, hr *helmv2.HelmRelease, now time.Time) error {
+// mark says by whom and when an object is written. The generation is a label, so
+// that an admission policy can refuse an older one.
+func mark(owner Owner, task string, object *metav1.ObjectMeta, now time.Time) error {
 	rollout, err := json.Marshal(owner.Rollout)
 	if err != nil {
 		return fmt.Errorf("encoding rollout %s: %w", owner.Rollout.ID(), err)
 	}
-	hr.Annotations = merged(hr.Annotations, map[string]string{
+	object.Labels = merged(object.Labels, map[string]string{
+		v1alpha1.LabelGeneration: strconv.FormatInt(owner.Rollout.Generation, 10),
+	})
+	object.Annotations = merged(object.Annotations, map[string]string{
 		v1alpha1.AnnotationGroupUID:    owner.Rollout.UID,
 		v1alpha1.AnnotationRollout:     string(rollout),
 		v1alpha1.AnnotationWorkflow:    owner.Workflow,

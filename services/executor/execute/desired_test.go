@@ -90,6 +90,7 @@ func TestDesired(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := wanted("a.one")
+			want.Labels[v1alpha1.LabelGeneration] = "2"
 			tc.want(want)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
@@ -128,6 +129,9 @@ func TestMarkedReleaseIsDeleted(t *testing.T) {
 	}
 	if diff := cmp.Diff(marks(nil), d.Mark.Annotations); diff != "" {
 		t.Errorf("the marks route the events of the deletion to this workflow (-want +got):\n%s", diff)
+	}
+	if got := d.Mark.Labels[v1alpha1.LabelGeneration]; got != "2" {
+		t.Errorf("nor is it deleted by a generation that is older than the one that wrote it: label %q", got)
 	}
 	s.Releases[execute.KeyOf(d.Mark)] = d.Mark
 	if d = next(t, s).Delete[0]; d.Mark != nil {

@@ -5,6 +5,8 @@ import (
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
@@ -16,8 +18,14 @@ type Apply struct {
 	Node Node
 	// Release to create, where it has no resourceVersion, else to update.
 	Release *helmv2.HelmRelease
-	// Namespaces that must be there before.
+	Needs   Needs
+}
+
+// Needs is what must be there before a release, or a Job.
+type Needs struct {
 	Namespaces []Namespace
+	// Values is an immutable Secret; nil where there is none.
+	Values *corev1.Secret
 }
 
 // Namespace that a release needs.
@@ -37,6 +45,22 @@ type Delete struct {
 	Mark *helmv2.HelmRelease
 }
 
+// Run creates a Job.
+type Run struct {
+	Node  Node
+	Job   *batchv1.Job
+	Needs Needs
+	// Failed is the Job of that name that an earlier workflow ran, to be deleted
+	// before; nil where there is none.
+	Failed *batchv1.Job
+}
+
+// Prepare makes what the release of a pod needs.
+type Prepare struct {
+	Node  Node
+	Needs Needs
+}
+
 // Settle tells Argo the end of a node.
 type Settle struct {
 	Node Node
@@ -49,9 +73,13 @@ type Settle struct {
 
 // Actions for one workflow, each list in the order in which its nodes were activated.
 type Actions struct {
-	Apply  []Apply
-	Delete []Delete
-	Settle []Settle
+	Apply   []Apply
+	Delete  []Delete
+	Run     []Run
+	Prepare []Prepare
+	Settle  []Settle
+	// Poll are the tasks of which nobody will tell when they are done.
+	Poll []string
 	// Superseded says what came after the workflow, where something was left
 	// undone for that.
 	Superseded string
@@ -69,12 +97,7 @@ func Next(s State) (Actions, error) {
 				Message: fmt.Sprintf("the plan of workflow %s has no release for task %s", s.Workflow.Name, n.Task)})
 			continue
 		}
-		key := KeyOf(want.Release)
-		if problem, refused := s.Refused[n.Task]; refused {
-			a.Settle = append(a.Settle, Settle{Node: n.Node, Phase: wfv1.NodeFailed, Message: Message(key, problem)})
-			continue
-		}
-		v := Decide(s.Owner(), want, s.Releases[key], n.since, s.Now)
+		v := s.decide(n, want)
 		switch v.Step {
 		case Begin:
 			begin = append(begin, n)
@@ -85,7 +108,10 @@ func Next(s State) (Actions, error) {
 		case Wait:
 		}
 		if v.InFlight {
-			inFlight[key] = true
+			inFlight[KeyOf(want.Release)] = true
+		}
+		if v.Poll {
+			a.Poll = append(a.Poll, n.Task)
 		}
 	}
 	if len(begin) == 0 || s.suspended() {
@@ -95,24 +121,67 @@ func Next(s State) (Actions, error) {
 		return a, nil
 	}
 	for _, n := range begin {
-		want := s.Plan[n.Task]
-		key := KeyOf(want.Release)
-		// Two executors of one release share its HelmRelease: one of them begins it.
-		if inFlight[key] || s.Held[n.Task] {
+		if s.Held[n.Task] {
 			continue
 		}
-		if limit := s.Workflow.Spec.Parallelism; limit != nil && *limit > 0 && int64(len(inFlight)) >= *limit {
-			break
-		}
-		inFlight[key] = true
-		if err := s.begin(&a, n.Node, want); err != nil {
+		if err := s.begin(&a, n.Node, inFlight); err != nil {
 			return Actions{}, err
 		}
 	}
 	return a, nil
 }
 
-func (s State) begin(a *Actions, n Node, want plan.Node) error {
+// decide says what comes next for a node.
+func (s State) decide(n waiting, want plan.Node) Verdict {
+	if problem, refused := s.Refused[n.Task]; refused {
+		if want.Kind == plan.Job {
+			return failed("Job", want.Job.Namespace, want.Job.Name, problem)
+		}
+		return fail(want.Release, problem)
+	}
+	switch want.Kind {
+	case plan.Job:
+		return job(s.Owner(), want, s.Jobs[n.Task], n.since, s.Now)
+	case plan.Wait:
+		return await(want, s.Objects[n.Task], n.since, s.Now)
+	case plan.Prepare:
+		return s.prepare(n.Task, want)
+	case plan.Release, "":
+		return Decide(s.Owner(), want, s.Releases[KeyOf(want.Release)], n.since, s.Now)
+	default:
+		return fail(want.Release, fmt.Sprintf("is part of a step of kind %q, which this executor does not know", want.Kind))
+	}
+}
+
+// begin adds what a node begins with. Of releases there are only as many in
+// flight as the workflow allows.
+func (s State) begin(a *Actions, n Node, inFlight map[Key]bool) error {
+	want := s.Plan[n.Task]
+	switch want.Kind {
+	case plan.Job:
+		job, err := desiredJob(s.Owner(), n.Task, want.Job, s.Now)
+		if err != nil {
+			return err
+		}
+		a.Run = append(a.Run, Run{Node: n, Job: job, Failed: s.Jobs[n.Task],
+			Needs: Needs{Namespaces: []Namespace{{Name: want.Job.Namespace}}}})
+		return nil
+	case plan.Prepare:
+		a.Prepare = append(a.Prepare, Prepare{Node: n, Needs: needsOf(want)})
+		return nil
+	case plan.Wait, plan.Release, "": // nobody begins a wait
+	}
+	key := KeyOf(want.Release)
+	limit := s.Workflow.Spec.Parallelism
+	// Two executors of one release share its HelmRelease: one of them begins it.
+	if inFlight[key] || limit != nil && *limit > 0 && int64(len(inFlight)) >= *limit {
+		return nil
+	}
+	inFlight[key] = true
+	return s.beginRelease(a, n, want)
+}
+
+func (s State) beginRelease(a *Actions, n Node, want plan.Node) error {
 	have := s.Releases[KeyOf(want.Release)]
 	if want.Action == plan.Delete {
 		d := Delete{Node: n, Release: have}
@@ -130,8 +199,12 @@ func (s State) begin(a *Actions, n Node, want plan.Node) error {
 	if err != nil {
 		return err
 	}
-	a.Apply = append(a.Apply, Apply{Node: n, Release: release, Namespaces: Namespaces(want.Release)})
+	a.Apply = append(a.Apply, Apply{Node: n, Release: release, Needs: needsOf(want)})
 	return nil
+}
+
+func needsOf(want plan.Node) Needs {
+	return Needs{Namespaces: Namespaces(want.Release), Values: want.Values}
 }
 
 // Namespaces that a release needs: where it is installed, and where Helm keeps
@@ -162,8 +235,8 @@ func (s State) unneeded(gone plan.Node) string {
 	if gone.Action != plan.Delete || ns == "" {
 		return ""
 	}
-	for key, hr := range s.Releases {
-		if hr != nil && key != KeyOf(gone.Release) && hr.GetStorageNamespace() == ns {
+	for _, hr := range s.Releases {
+		if hr != nil && hr.GetStorageNamespace() == ns {
 			return ""
 		}
 	}

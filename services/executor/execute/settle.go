@@ -11,7 +11,7 @@ import (
 // once, and how many they are. It does to each what Argo's own util.SetWorkflow
 // does to one. The workflow's nodes must be decompressed.
 func Settled(wf *wfv1.Workflow, settle []Settle, at time.Time) (*wfv1.Workflow, int) {
-	if !Waiting(wf) {
+	if len(nodesOf(wf)) == 0 {
 		return wf, 0
 	}
 	out := wf.DeepCopy()

@@ -8,6 +8,7 @@ import (
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -35,14 +36,31 @@ type State struct {
 	Plan map[string]plan.Node
 	// Releases are the HelmReleases of the group, and those that have the name of
 	// one in the plan. One that is not there may be missing or nil. Their values
-	// may be left out: they are not looked at.
+	// may be left out where the plan has no readiness expression for them: nothing
+	// else looks at them.
 	Releases map[Key]*helmv2.HelmRelease
+	// Jobs are those of the waiting nodes of kind Job, by task. One that is not
+	// there may be missing or nil.
+	Jobs map[string]*batchv1.Job
+	// Objects are what the waiting nodes of kind Wait are about, by task.
+	Objects map[string]Object
+	// Prepared are the tasks of kind Prepare for which everything is there.
+	Prepared map[string]bool
 	// Refused are the tasks whose release the API server does not take, and in
 	// whose words; trying again is no use.
 	Refused map[string]string
 	// Held are the tasks that are not begun this time, because something went wrong
 	// that may pass.
 	Held map[string]bool
+}
+
+// Object is what a node of kind Wait is about, as it was seen.
+type Object struct {
+	// Content as the API server has it; nil where it is not there.
+	Content map[string]any
+	// Problem with which it could not be seen, which may pass: its kind is not
+	// known yet, or may not be read.
+	Problem string
 }
 
 // Owner is on whose behalf the state's releases are written.
@@ -71,9 +89,16 @@ type waiting struct {
 	since time.Time
 }
 
-// Waiting reports whether a release node of the workflow is to be settled: it has
-// been activated, and neither Argo nor a user is ending the workflow.
-func Waiting(wf *wfv1.Workflow) bool { return len(nodesOf(wf)) > 0 }
+// Waiting are the tasks of the workflow's nodes that are to be settled: they have
+// been activated, and neither Argo nor a user is ending the workflow. Those that
+// were activated first come first.
+func Waiting(wf *wfv1.Workflow) []string {
+	var tasks []string
+	for _, n := range nodesOf(wf) {
+		tasks = append(tasks, n.Task)
+	}
+	return tasks
+}
 
 // nodesOf are the nodes to settle, those that were activated first at the front.
 func nodesOf(wf *wfv1.Workflow) []waiting {

@@ -144,18 +144,24 @@ func next(t *testing.T, s execute.State) execute.Actions {
 
 // summary of actions: what is written, deleted and settled, by task.
 type summary struct {
-	Apply, Delete, Succeed []string
-	Fail                   map[string]string
-	Superseded             string
+	Apply, Delete, Run, Prepare, Succeed, Poll []string
+	Fail                                       map[string]string
+	Superseded                                 string
 }
 
 func summarize(a execute.Actions) summary {
-	s := summary{Superseded: a.Superseded}
+	s := summary{Superseded: a.Superseded, Poll: a.Poll}
 	for _, x := range a.Apply {
 		s.Apply = append(s.Apply, x.Node.Task)
 	}
 	for _, x := range a.Delete {
 		s.Delete = append(s.Delete, x.Node.Task)
+	}
+	for _, x := range a.Run {
+		s.Run = append(s.Run, x.Node.Task)
+	}
+	for _, x := range a.Prepare {
+		s.Prepare = append(s.Prepare, x.Node.Task)
 	}
 	for _, x := range a.Settle {
 		if x.Phase == wfv1.NodeSucceeded {

@@ -3,12 +3,20 @@
 package admit
 
 import (
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
+	"orkestra.dev/pkg/readiness"
 )
 
 // Workflow is what the intake has to know of a workflow of the group.
 type Workflow struct {
+	// Name of the object.
+	Name string
 	// Type is forward, reverse or rollback.
 	Type events.WorkflowType
 	// Rollout that it was made for.
@@ -23,6 +31,11 @@ type State struct {
 	Group *v1alpha1.ApplicationGroup
 	// Rollout that it asks for.
 	Rollout events.Rollout
+	// Now is when it was seen.
+	Now time.Time
+	// Versions of the objects that the group refers to, of those that are there. A group
+	// that is being deleted is not asked for them.
+	Versions map[Reference]string
 	// Releases is the number of its HelmReleases. Only a group that is being
 	// deleted is asked for them, and for its workflows.
 	Releases int
@@ -44,6 +57,12 @@ const (
 	AddFinalizer Action = "AddFinalizer"
 	// Refuse the spec, in the condition Accepted and with group.rejected.
 	Refuse Action = "Refuse"
+	// Suspend what is under way, with group.suspended.
+	Suspend Action = "Suspend"
+	// Record what the rollout sees of the references, and then look again.
+	Record Action = "Record"
+	// Request another rollout, which is another state of the group.
+	Request Action = "Request"
 	// Announce the spec with group.desired.
 	Announce Action = "Announce"
 	// AnnounceDeletion with group.deleting.
@@ -55,27 +74,80 @@ const (
 	Wait Action = "Wait"
 	// Release the group: all that it had is gone.
 	Release Action = "Release"
+	// Force the group out: what it has left is told to go, and not waited for.
+	Force Action = "Force"
 )
 
-// Next decides. For Refuse, the second value says why.
-func Next(s State) (Action, string) {
-	ours := false
-	for _, f := range s.Group.Finalizers {
-		ours = ours || f == v1alpha1.Finalizer
-	}
-	if s.Group.DeletionTimestamp.IsZero() {
-		if !ours {
-			return AddFinalizer, ""
-		}
-		if errs := s.Group.Validate(); len(errs) > 0 {
-			return Refuse, errs.ToAggregate().Error()
-		}
-		return Announce, ""
-	}
-	if !ours {
-		return Nothing, ""
-	}
+// Decision is an action with what it takes.
+type Decision struct {
+	Action Action
+	// Why, of Refuse and Request.
+	Why string
+	// Again is when to look again though nothing changes; zero is never. Only a group
+	// that is not being deleted has it.
+	Again time.Duration
+	// RequestedAt names the rollout of Request.
+	RequestedAt string
+	// Record is the value of v1alpha1.AnnotationReferences to be written by Record and Request;
+	// empty where there is none.
+	Record string
+}
 
+// forced is the value of AnnotationForceDelete that means it.
+const forced = "true"
+
+// Validate says what is wrong with a spec, its CEL expressions included.
+func Validate(group *v1alpha1.ApplicationGroup) field.ErrorList {
+	return append(group.Validate(), readiness.Validate(group)...)
+}
+
+// Next decides.
+func Next(s State) Decision {
+	ours := slices.Contains(s.Group.Finalizers, v1alpha1.Finalizer)
+	switch {
+	case !s.Group.DeletionTimestamp.IsZero() && !ours:
+		return Decision{Action: Nothing}
+	case !s.Group.DeletionTimestamp.IsZero():
+		return Decision{Action: s.end()}
+	case !ours:
+		return Decision{Action: AddFinalizer}
+	}
+	if errs := Validate(s.Group); len(errs) > 0 {
+		return Decision{Action: Refuse, Why: errs.ToAggregate().Error()}
+	}
+	if s.Group.Spec.Suspend {
+		return Decision{Action: Suspend}
+	}
+	return s.desired()
+}
+
+// desired is what a spec calls for that can be rolled out.
+func (s State) desired() Decision {
+	unset, changed := s.changes()
+	if unset {
+		return Decision{Action: Record, Record: s.record(s.Rollout)}
+	}
+	if changed != "" {
+		if wait := s.spaced(); wait > 0 {
+			return Decision{Action: Announce, Again: wait}
+		}
+		return s.request(s.Now.UTC().Format(time.RFC3339Nano), changed)
+	}
+	at, in := s.tick()
+	if at != "" {
+		return s.request(at, "spec.interval has passed")
+	}
+	return Decision{Action: Announce, Again: in}
+}
+
+func (s State) request(at, why string) Decision {
+	next := s.Rollout
+	next.RequestedAt = at
+	return Decision{Action: Request, Why: why, RequestedAt: at, Record: s.record(next)}
+}
+
+// end is what a group calls for that is being deleted.
+func (s State) end() Action {
 	var running, reversing, reversed, failed bool
 	for _, w := range s.Workflows {
 		switch {
@@ -89,16 +161,18 @@ func Next(s State) (Action, string) {
 	}
 	switch {
 	case s.Releases == 0 && !running:
-		return Release, ""
+		return Release
+	case s.Group.Annotations[v1alpha1.AnnotationForceDelete] == forced:
+		return Force
 	case reversing:
-		return Wait, ""
+		return Wait
 	case s.Releases > 0 && failed && !reversed:
 		// A release that will not go: its owner has to look. Asking again is
 		// theirs, by the annotation.
-		return Wait, ""
+		return Wait
 	case s.Releases > 0 && (reversed || s.Overdue):
-		return AskAgain, ""
+		return AskAgain
 	default:
-		return AnnounceDeletion, ""
+		return AnnounceDeletion
 	}
 }

@@ -11,26 +11,36 @@ import (
 	"orkestra.dev/pkg/events"
 )
 
+var now = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// group is one that can be rolled out.
+func group(change ...func(*v1alpha1.ApplicationGroup)) *v1alpha1.ApplicationGroup {
+	g := &v1alpha1.ApplicationGroup{ObjectMeta: metav1.ObjectMeta{
+		Name: "g", UID: "u", Generation: 3, Finalizers: []string{v1alpha1.Finalizer},
+		CreationTimestamp: metav1.NewTime(now.Add(-24 * time.Hour)),
+	}}
+	g.Spec.Applications = []v1alpha1.Application{{
+		DAG: v1alpha1.DAG{Name: "a"},
+		Spec: v1alpha1.ApplicationSpec{
+			Chart:   v1alpha1.ChartRef{URL: "https://charts.example.com", Name: "a", Version: "1.0.0"},
+			Release: v1alpha1.Release{TargetNamespace: "a"},
+		},
+	}}
+	for _, c := range change {
+		c(g)
+	}
+	return g
+}
+
 func TestNext(t *testing.T) {
-	now := metav1.NewTime(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	current := events.Rollout{Group: "g", UID: "u", Generation: 3}
 	older := events.Rollout{Group: "g", UID: "u", Generation: 2}
-	group := func(change ...func(*v1alpha1.ApplicationGroup)) *v1alpha1.ApplicationGroup {
-		g := &v1alpha1.ApplicationGroup{ObjectMeta: metav1.ObjectMeta{Name: "g", UID: "u", Generation: 3, Finalizers: []string{v1alpha1.Finalizer}}}
-		g.Spec.Applications = []v1alpha1.Application{{
-			DAG: v1alpha1.DAG{Name: "a"},
-			Spec: v1alpha1.ApplicationSpec{
-				Chart:   v1alpha1.ChartRef{URL: "https://charts.example.com", Name: "a", Version: "1.0.0"},
-				Release: v1alpha1.Release{TargetNamespace: "a"},
-			},
-		}}
-		for _, c := range change {
-			c(g)
-		}
-		return g
-	}
-	deleting := func(g *v1alpha1.ApplicationGroup) { g.DeletionTimestamp = &now }
+	deleting := func(g *v1alpha1.ApplicationGroup) { g.DeletionTimestamp = new(metav1.NewTime(now)) }
 	noFinalizer := func(g *v1alpha1.ApplicationGroup) { g.Finalizers = []string{"somebody.else/finalizer"} }
+	held := func(g *v1alpha1.ApplicationGroup) { g.Spec.Suspend = true }
+	forced := func(g *v1alpha1.ApplicationGroup) {
+		g.Annotations = map[string]string{v1alpha1.AnnotationForceDelete: "true"}
+	}
 	cyclic := func(g *v1alpha1.ApplicationGroup) { g.Spec.Applications[0].Dependencies = []string{"a"} }
 
 	for name, tc := range map[string]struct {
@@ -45,6 +55,32 @@ func TestNext(t *testing.T) {
 		},
 		"Valid":   {reason: "a valid spec is announced", state: State{Group: group()}, want: Announce},
 		"Invalid": {reason: "a cycle is refused and spelled out", state: State{Group: group(cyclic)}, want: Refuse, why: "a -> a"},
+		"InvalidExpression": {
+			reason: "an expression that does not compile is refused with its field", want: Refuse, why: "spec.release.readyExpr",
+			state: State{Group: group(func(g *v1alpha1.ApplicationGroup) { g.Spec.Applications[0].Spec.Release.ReadyExpr = "self.status ==" })},
+		},
+		"Held":           {reason: "a group that is held is not announced", state: State{Group: group(held)}, want: Suspend},
+		"HeldAndNew":     {reason: "a deletion waits for a group that is held, too", state: State{Group: group(held, noFinalizer)}, want: AddFinalizer},
+		"HeldAndInvalid": {reason: "what is refused is refused, held or not", state: State{Group: group(held, cyclic)}, want: Refuse, why: "a -> a"},
+		"HeldAndDeleted": {
+			reason: "a group that is held is deleted like any other",
+			state:  State{Group: group(held, deleting), Rollout: current, Releases: 2}, want: AnnounceDeletion,
+		},
+		"Forced": {
+			reason: "what is forced out is not waited for",
+			state: State{Group: group(deleting, forced), Rollout: current, Releases: 1, Workflows: []Workflow{
+				{Type: events.WorkflowReverse, Rollout: current},
+			}},
+			want: Force,
+		},
+		"ForcedInVain": {
+			reason: "a group that is not being deleted is not forced out",
+			state:  State{Group: group(forced)}, want: Announce,
+		},
+		"ForcedAtTheEnd": {
+			reason: "where nothing is left there is nothing to force",
+			state:  State{Group: group(deleting, forced), Rollout: current}, want: Release,
+		},
 		"NotOurs": {
 			reason: "a deleted group without our finalizer had nothing made for it, or is released already",
 			state:  State{Group: group(noFinalizer, deleting)}, want: Nothing,
@@ -109,12 +145,12 @@ func TestNext(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, why := Next(tc.state)
-			if got != tc.want {
-				t.Errorf("%s: got %s, want %s", tc.reason, got, tc.want)
+			got := Next(tc.state)
+			if got.Action != tc.want {
+				t.Errorf("%s: got %s, want %s", tc.reason, got.Action, tc.want)
 			}
-			if !strings.Contains(why, tc.why) {
-				t.Errorf("%s: the refusal %q does not say %q", tc.reason, why, tc.why)
+			if !strings.Contains(got.Why, tc.why) {
+				t.Errorf("%s: the refusal %q does not say %q", tc.reason, got.Why, tc.why)
 			}
 		})
 	}

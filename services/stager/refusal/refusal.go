@@ -40,7 +40,12 @@ func Reason(err error) string {
 }
 
 // Heals tells whether the same spec may be staged later although it is refused
-// now, because the fault is in a server rather than in what was asked for.
+// now, because the fault is in a server, or in an object that the spec refers to and
+// that may be on its way, rather than in what was asked for.
 func Heals(reason string) bool {
-	return reason == v1alpha1.ReasonRepositoryUnreachable || reason == v1alpha1.ReasonStagingUnavailable
+	switch reason {
+	case v1alpha1.ReasonRepositoryUnreachable, v1alpha1.ReasonStagingUnavailable, v1alpha1.ReasonValuesNotFound:
+		return true
+	}
+	return false
 }

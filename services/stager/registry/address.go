@@ -8,12 +8,11 @@ import (
 	"time"
 )
 
-// refusedAddress says that policy forbids what was about to be dialled.
-type refusedAddress struct{ addr netip.Addr }
+// forbidden says that policy does not let us do what a URL, a redirect or a registry
+// asks for.
+type forbidden struct{ error }
 
-func (e *refusedAddress) Error() string {
-	return fmt.Sprintf("%s is not an address of the public internet; --allow-private-registries allows it", e.addr)
-}
+func forbid(format string, args ...any) error { return &forbidden{fmt.Errorf(format, args...)} }
 
 // private is what is not the public internet, beside what netip itself knows
 // (loopback, link-local with the clouds' metadata service, RFC 1918 and ULA,
@@ -58,7 +57,7 @@ func publicOnly(_, address string, _ syscall.RawConn) error {
 		return fmt.Errorf("reading the address %s: %w", address, err)
 	}
 	if !public(ap.Addr()) {
-		return &refusedAddress{ap.Addr()}
+		return forbid("%s is not an address of the public internet; --allow-private-registries allows it", ap.Addr())
 	}
 	return nil
 }

@@ -9,106 +9,123 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/services/stager/refusal"
 )
 
-// maxIndexes is how many repositories are remembered.
-const maxIndexes = 16
-
-// indexes remembers the index of each repository, and lets one request at a time
-// ask for it.
-type indexes struct {
-	mu sync.Mutex
-	by map[string]*indexEntry
+// snapshot is the index of a repository as it was when it was last asked for.
+type snapshot struct {
+	*index
+	asked              time.Time // when the request was begun
+	etag, lastModified string
 }
 
-type indexEntry struct {
-	asking chan struct{} // holds one token: who has it may ask
-	used   time.Time
-
-	parsed       *index
-	asked        time.Time
-	etag         string
-	lastModified string
+// index of the ref's repository, as it was after a point of time. Who wants it while it
+// is being asked for waits for that; and it is only downloaded where it has changed.
+func (h *httpRegistry) index(ctx context.Context, ref Ref, after time.Time) (*snapshot, error) {
+	for {
+		if known, ok := h.indexes.Get(ref.repository()); ok && !known.asked.Before(after) {
+			return known, nil
+		}
+		got, err := h.looks.do(ctx, ref.repository(), h.opts.Timeout, func(ctx context.Context) (*snapshot, error) {
+			return h.look(ctx, ref)
+		})
+		// Who was asking already when we came may have been told before that.
+		if err != nil || !got.asked.Before(after) {
+			return got, err
+		}
+	}
 }
 
-func newIndexes() *indexes { return &indexes{by: map[string]*indexEntry{}} }
+// look asks the server.
+func (h *httpRegistry) look(ctx context.Context, ref Ref) (*snapshot, error) {
+	at, err := indexURL(ref.URL)
+	if err != nil {
+		return nil, err
+	}
+	asked := h.opts.Now()
+	header := http.Header{}
+	known, ok := h.indexes.Get(ref.repository())
+	if ok && known.etag != "" {
+		header.Set("If-None-Match", known.etag)
+	}
+	if ok && known.lastModified != "" {
+		header.Set("If-Modified-Since", known.lastModified)
+	}
+	var next *snapshot
+	err = h.get(ctx, at, ref, header, func(resp *http.Response) error {
+		switch {
+		case resp.StatusCode == http.StatusNotModified && ok:
+			next = &snapshot{known.index, asked, known.etag, known.lastModified}
+			return nil
+		case resp.StatusCode != http.StatusOK:
+			return status(resp.StatusCode, at, "the repository's index")
+		}
+		x, err := readIndex(resp.Body, h.opts.MaxIndex, h.opts.IndexCacheBytes)
+		if err != nil {
+			return h.unread(ctx, at, err)
+		}
+		next = &snapshot{x, asked, resp.Header.Get("ETag"), resp.Header.Get("Last-Modified")}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	h.indexes.Put(ref.repository(), next, next.weight+int64(len(ref.URL))+1024)
+	return next, nil
+}
 
-func (x *indexes) entry(ref Ref, now time.Time) *indexEntry {
-	key := ref.repository()
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	e := x.by[key]
-	if e == nil {
-		if len(x.by) >= maxIndexes {
-			oldest := ""
-			for k, e := range x.by {
-				if oldest == "" || e.used.Before(x.by[oldest].used) {
-					oldest = k
+// unread sorts out why an index was not read.
+func (h *httpRegistry) unread(ctx context.Context, at *url.URL, err error) error {
+	switch {
+	case errors.Is(err, errTooLarge):
+		return tooLarge(at.Redacted(), h.opts.MaxIndex)
+	case errors.Is(err, errTooHeavy):
+		return refusal.Becausef(v1alpha1.ReasonRepositoryRefused, "the index at %s: %w", at.Redacted(), err)
+	case ctx.Err() != nil:
+		return unreachable(ctx, at, err)
+	}
+	return refusal.Becausef(v1alpha1.ReasonRepositoryUnreachable, "reading the index at %s: %w", at.Redacted(), err)
+}
+
+func indexURL(repository string) (*url.URL, error) {
+	raw, err := reference(repository, "index.yaml")
+	if err != nil {
+		return nil, refusal.Because(v1alpha1.ReasonRepositoryRefused, errors.New("the URL of the repository does not parse"))
+	}
+	return webURL(raw)
+}
+
+// find the version that is wanted: with a pin, of those that the constraint allows,
+// the one that the index says has that digest, if it says so of any.
+func (x *index) find(ref Ref) (version, bool) {
+	all := x.charts[ref.Name]
+	if ref.Digest != "" {
+		pinned := slices.Collect(func(yield func(version) bool) {
+			for _, v := range all {
+				if digestOf(v) == ref.Digest && !yield(v) {
+					return
 				}
 			}
-			delete(x.by, oldest)
+		})
+		if v, ok := pick(pinned, ref.Version); ok {
+			return v, true
 		}
-		e = &indexEntry{asking: make(chan struct{}, 1)}
-		x.by[key] = e
+		if len(pinned) > 0 && anything(ref.Version) {
+			return pinned[0], true // also where it is a pre-release
+		}
 	}
-	e.used = now
-	return e
+	return pick(all, ref.Version)
 }
 
-// index of the ref's repository. It is fresh where it was asked for, or asked
-// whether it is still the same, just now.
-func (h *HTTP) index(ctx context.Context, ref Ref, again bool) (x *index, fresh bool, err error) {
-	now := h.opts.Now()
-	e := h.indexes.entry(ref, now)
-	select {
-	case e.asking <- struct{}{}:
-		defer func() { <-e.asking }()
-	case <-ctx.Done():
-		return nil, false, ctx.Err()
+// digestOf a version, sha256:<hex>; empty where the index promises none.
+func digestOf(v version) string {
+	if v.Digest == "" {
+		return ""
 	}
-	// While we waited, somebody else may have asked: that is as fresh.
-	if age := now.Sub(e.asked); e.parsed != nil && (age < 0 || !again && age < h.opts.IndexTTL) {
-		return e.parsed, age < 0, nil
-	}
-	raw, err := reference(ref.URL, "index.yaml")
-	if err != nil {
-		return nil, false, refusal.Because(v1alpha1.ReasonRepositoryRefused, errors.New("the URL of the repository does not parse"))
-	}
-	at, err := repositoryURL(raw)
-	if err != nil {
-		return nil, false, err
-	}
-	header := http.Header{}
-	if e.parsed != nil && e.etag != "" {
-		header.Set("If-None-Match", e.etag)
-	}
-	if e.parsed != nil && e.lastModified != "" {
-		header.Set("If-Modified-Since", e.lastModified)
-	}
-	resp, err := h.get(ctx, at, ref, h.opts.MaxIndex, header)
-	if err != nil {
-		return nil, false, err
-	}
-	switch resp.status {
-	case http.StatusNotModified:
-		e.asked = h.opts.Now()
-		return e.parsed, true, nil
-	case http.StatusOK:
-	default:
-		return nil, false, status(resp.status, at, "the repository's index")
-	}
-	parsed, err := parseIndex(resp.body)
-	if err != nil {
-		return nil, false, refusal.Becausef(v1alpha1.ReasonRepositoryUnreachable, "reading the index at %s: %w", at.Redacted(), err)
-	}
-	e.parsed, e.asked = parsed, h.opts.Now()
-	e.etag, e.lastModified = resp.header.Get("ETag"), resp.header.Get("Last-Modified")
-	return parsed, true, nil
+	return "sha256:" + strings.ToLower(strings.TrimPrefix(v.Digest, "sha256:"))
 }
 
 // notFound says what there is instead.
@@ -118,12 +135,17 @@ func notFound(x *index, ref Ref, base *url.URL) error {
 		return refusal.Becausef(v1alpha1.ReasonChartNotFound, "the repository %s has no chart %q%s; check chart.name and chart.url",
 			base.Redacted(), ref.Name, some("charts", slices.Sorted(maps.Keys(x.charts))))
 	}
+	return noVersion("the repository "+base.Redacted(), versions, ref)
+}
+
+// noVersion says that there is none that is asked for; versions are newest first.
+func noVersion(where string, versions []version, ref Ref) error {
 	var has []string
-	for _, v := range versions { // newest first
+	for _, v := range versions {
 		has = append(has, v.Version)
 	}
-	return refusal.Becausef(v1alpha1.ReasonChartNotFound, "the repository %s has no version %q of chart %q%s; check chart.version",
-		base.Redacted(), ref.Version, ref.Name, some("versions", has))
+	return refusal.Becausef(v1alpha1.ReasonChartNotFound, "%s has no version %q of chart %q%s; check chart.version",
+		where, ref.Version, ref.Name, some("versions", has))
 }
 
 // some of a list, for a message.

@@ -1,31 +1,45 @@
-// Package registry finds charts in Helm repositories and fetches them: by
-// index.yaml over http and https. What it is told to reach may be anybody's idea, so
-// it looks at each address before it connects, and bounds size and time.
+// Package registry finds charts in Helm repositories and fetches them, by index.yaml
+// over http and https, and by tag or digest from OCI registries. What it is told to
+// reach may be anybody's idea, so it looks at each address before it connects, and
+// bounds size and time.
 package registry
 
 import (
 	"context"
 	"sync"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"orkestra.dev/api/v1alpha1"
 )
 
-// Registry finds and fetches charts.
+// Registry finds and fetches charts. Its errors are refusals, but for a context's own.
 type Registry interface {
 	// Resolve finds the version of a chart, exact, that a Ref asks for.
 	Resolve(ctx context.Context, ref Ref) (*Resolved, error)
-	// Fetch gets the archive of what Resolve found.
+	// Fetch gets the archive of what Resolve found. It may be shared with others, and is
+	// not to be changed.
 	Fetch(ctx context.Context, r *Resolved) ([]byte, error)
+	// Provenance gets Helm's signed provenance of what Resolve found, at most 1 MiB.
+	// Where there is none it is refused (VerificationFailed).
+	Provenance(ctx context.Context, r *Resolved) ([]byte, error)
+	// Signatures gets the signatures that are in the OCI registry beside what Resolve
+	// found. They are as hostile as all else from there: nothing is verified here. Where
+	// there are none it is refused (VerificationFailed).
+	Signatures(ctx context.Context, r *Resolved) ([]Signature, error)
 }
 
 // Ref is a chart that is wanted.
 type Ref struct {
-	// URL of the repository.
+	// URL of the repository: http, https, or oci, where the chart is at <URL>/<Name>.
 	URL string
 	// Name of the chart in it.
 	Name string
 	// Version, exact or a range as Helm reads it; empty is "*".
 	Version string
+	// Digest that pins the chart, sha256:<hex>: that of the archive or, in an OCI
+	// registry, of the manifest or of the archive. Empty where anything goes.
+	Digest string
 	// Credentials for the repository; nil for none.
 	Credentials *Credentials
 }
@@ -43,19 +57,40 @@ func (r Ref) repository() string {
 // RefOf is the chart that an application asks for, without credentials.
 func RefOf(app *v1alpha1.Application) Ref {
 	c := app.Spec.Chart
-	return Ref{URL: c.URL, Name: c.Name, Version: c.Version}
+	return Ref{URL: c.URL, Name: c.Name, Version: c.Version, Digest: c.Digest}
 }
 
 // Resolved is a chart that was found.
 type Resolved struct {
-	// Name and Version as the index has them; the version is exact.
+	// Name and Version as the index, or the chart's own metadata in an OCI registry,
+	// has them; the version is exact.
 	Name, Version string
-	// URL of the archive, absolute.
+	// URL of the archive, absolute; in an OCI registry oci://<host>/<path>@<digest> of
+	// the manifest.
 	URL string
-	// Digest that the index promises, sha256:<hex>; empty where it promises none.
+	// Digest that the archive must have, sha256:<hex>: the one that the index or the
+	// manifest promises, or the pin. Empty where nothing is promised.
 	Digest string
+	// ManifestDigest is that of the OCI manifest (or index) which the tag or the pin
+	// names, sha256:<hex>. Empty over http and https.
+	ManifestDigest string
 
 	ref Ref
+	// archive and provenance are layers of the manifest.
+	archive, provenance ocispec.Descriptor
+}
+
+// Signature is one that was found beside a chart in an OCI registry: either Payload and
+// Base64 are set, or Bundle is.
+type Signature struct {
+	// MediaType of Payload or of Bundle.
+	MediaType string
+	// Payload that was signed, of cosign's tag scheme (sha256-<hex>.sig).
+	Payload []byte
+	// Base64 is the signature of Payload, cosign's annotation.
+	Base64 string
+	// Bundle of sigstore in JSON, found as a referrer of the manifest.
+	Bundle []byte
 }
 
 // Fetched is the outcome for one Ref.

@@ -116,6 +116,9 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// pin is a digest that is that of nothing.
+func pin(digit string) string { return "sha256:" + strings.Repeat(digit, 64) }
+
 func TestRefusals(t *testing.T) {
 	s := newShelf(t, `apiVersion: v1
 entries:
@@ -123,8 +126,10 @@ entries:
     - {apiVersion: v2, name: web, version: 1.0.0, urls: [web-1.0.0.tgz], digest: "0000"}
     - {apiVersion: v2, name: web, version: 0.9.0, urls: [gone.tgz]}
     - {apiVersion: v2, name: web, version: 0.8.0}
-    - {apiVersion: v2, name: web, version: 0.7.0, urls: ["oci://registry.example.org/web:0.7.0"]}
+    - {apiVersion: v2, name: web, version: 0.7.0, urls: ["oci://127.0.0.1:1/web:0.7.0"]}
     - {apiVersion: v2, name: web, version: 0.6.0, urls: [large.tgz]}
+  api:
+    - {apiVersion: v2, name: api, version: 0.5.0, urls: [web-1.0.0.tgz]}
 `, map[string]string{"/web-1.0.0.tgz": "changed", "/large.tgz": strings.Repeat("x", 2000)})
 	broken := newShelf(t, "<html>", nil)
 	failing := func(code int) string {
@@ -140,7 +145,7 @@ entries:
 		publicOnly  bool
 		reason, say string
 	}{
-		"UnknownChart":   {registry.Ref{URL: s.URL, Name: "wep"}, false, v1alpha1.ReasonChartNotFound, `no chart "wep"; its charts are web`},
+		"UnknownChart":   {registry.Ref{URL: s.URL, Name: "wep"}, false, v1alpha1.ReasonChartNotFound, `no chart "wep"; its charts are api, web`},
 		"UnknownVersion": {registry.Ref{URL: s.URL, Name: "web", Version: "9.9.9"}, false, v1alpha1.ReasonChartNotFound, `no version "9.9.9" of chart "web"; its versions are 1.0.0, 0.9.0`},
 		"NotAVersion":    {registry.Ref{URL: s.URL, Name: "web", Version: "latest!"}, false, v1alpha1.ReasonChartNotFound, `no version "latest!"`},
 		"NoIndex":        {registry.Ref{URL: failing(404), Name: "web"}, false, v1alpha1.ReasonChartNotFound, "404 Not Found; check chart.url"},
@@ -152,9 +157,12 @@ entries:
 		"Failing":        {registry.Ref{URL: failing(503), Name: "web"}, false, v1alpha1.ReasonRepositoryUnreachable, "503"},
 		"NotAnIndex":     {registry.Ref{URL: broken.URL, Name: "web"}, false, v1alpha1.ReasonRepositoryUnreachable, "reading the index"},
 		"Down":           {registry.Ref{URL: gone.URL, Name: "web"}, false, v1alpha1.ReasonRepositoryUnreachable, "refused"},
-		"OCI":            {registry.Ref{URL: "oci://registry.example.org/charts", Name: "web"}, false, v1alpha1.ReasonRepositoryRefused, "not supported yet"},
-		"OCIInIndex":     {registry.Ref{URL: s.URL, Name: "web", Version: "0.7.0"}, false, v1alpha1.ReasonRepositoryRefused, "not supported yet"},
-		"File":           {registry.Ref{URL: "file:///etc", Name: "web"}, false, v1alpha1.ReasonRepositoryRefused, "not an http or https URL"},
+		"OCIInIndex":     {registry.Ref{URL: s.URL, Name: "web", Version: "0.7.0"}, false, v1alpha1.ReasonRepositoryUnreachable, "fetching oci://127.0.0.1:1/web"},
+		"OCIPassword":    {registry.Ref{URL: "oci://user:canary@example.org", Name: "web"}, false, v1alpha1.ReasonRepositoryRefused, "credentials are for the Secret"},
+		"OCITag":         {registry.Ref{URL: "oci://example.org/charts:1.0.0", Name: "web"}, false, v1alpha1.ReasonRepositoryRefused, "without tag or digest"},
+		"File":           {registry.Ref{URL: "file:///etc", Name: "web"}, false, v1alpha1.ReasonRepositoryRefused, "not an http, https or oci URL"},
+		"AnotherDigest":  {registry.Ref{URL: s.URL, Name: "web", Version: "1.0.0", Digest: pin("1")}, false, v1alpha1.ReasonDigestMismatch, "chart.digest asks for sha256:1111"},
+		"AnotherArchive": {registry.Ref{URL: s.URL, Name: "api", Digest: pin("1")}, false, v1alpha1.ReasonDigestMismatch, "chart.digest asks for sha256:1111"},
 		"Loopback":       {registry.Ref{URL: s.URL, Name: "web"}, true, v1alpha1.ReasonRepositoryRefused, "not an address of the public internet"},
 		"LoopbackByName": {registry.Ref{URL: strings.Replace(s.URL, "127.0.0.1", "localhost", 1), Name: "web"}, true, v1alpha1.ReasonRepositoryRefused, "not an address of the public internet"},
 		"Metadata":       {registry.Ref{URL: "http://169.254.169.254/latest", Name: "web"}, true, v1alpha1.ReasonRepositoryRefused, "169.254.169.254"},
@@ -172,6 +180,21 @@ entries:
 				t.Errorf("message %q, want it to say %q and no password", err, c.say)
 			}
 		})
+	}
+}
+
+func TestAPinChoosesTheVersion(t *testing.T) {
+	digest := archive.Digest([]byte("pinned"))
+	s := newShelf(t, `{apiVersion: v1, entries: {web: [
+		{version: 1.3.0, urls: [new.tgz], digest: "`+strings.Repeat("0", 64)+`"},
+		{version: 1.2.0-rc.1, urls: [pinned.tgz], digest: "`+digest+`"},
+		{version: 1.1.0, urls: [pinned.tgz], digest: "`+digest[len("sha256:"):]+`"}],
+		api: [{version: 1.0.0, urls: [pinned.tgz]}]}}`, map[string]string{"/pinned.tgz": "pinned"})
+	for _, c := range []struct{ chart, version, want string }{{"web", "*", "1.1.0"}, {"web", "^1", "1.1.0"}, {"web", "1.2.0-rc.1", "1.2.0-rc.1"}, {"api", "", "1.0.0"}} {
+		f := registry.FetchAll(t.Context(), local(), []registry.Ref{{URL: s.URL, Name: c.chart, Version: c.version, Digest: digest}}, 1)[0]
+		if f.Err != nil || f.Version != c.want || string(f.Archive) != "pinned" {
+			t.Errorf("%s %s: %+v, want %s", c.chart, c.version, f, c.want)
+		}
 	}
 }
 
@@ -288,14 +311,11 @@ func TestPrivateCAAndClientCertificate(t *testing.T) {
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
-	key, err := x509.MarshalPKCS8PrivateKey(s.TLS.Certificates[0].PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
+	key := []byte(keyPEM(t, s))
 	resolve := func(data map[string][]byte) error {
 		ref := registry.Ref{URL: s.URL, Name: "web"}
 		if data != nil {
+			var err error
 			if ref.Credentials, err = registry.CredentialsOf(data); err != nil {
 				return err
 			}
@@ -303,7 +323,7 @@ func TestPrivateCAAndClientCertificate(t *testing.T) {
 		_, err := registry.New(registry.Options{AllowPrivate: true}).Resolve(t.Context(), ref)
 		return err
 	}
-	if err := resolve(map[string][]byte{"ca.crt": ca, "tls.crt": ca, "tls.key": keyPEM}); err != nil {
+	if err := resolve(map[string][]byte{"ca.crt": ca, "tls.crt": ca, "tls.key": key}); err != nil {
 		t.Errorf("with the CA and a certificate, from PEM: %v", err)
 	}
 	if err := resolve(nil); refusal.Reason(err) != v1alpha1.ReasonRepositoryUnreachable || !strings.Contains(err.Error(), "ca.crt") {
@@ -323,6 +343,16 @@ func TestPrivateCAAndClientCertificate(t *testing.T) {
 			t.Errorf("%s: want AuthenticationFailed without the value: %v", name, err)
 		}
 	}
+}
+
+// keyPEM is the private key of a server with TLS.
+func keyPEM(t *testing.T, s *httptest.Server) string {
+	t.Helper()
+	key, err := x509.MarshalPKCS8PrivateKey(s.TLS.Certificates[0].PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
 }
 
 func TestStoppingIsNotTheRepositorysFault(t *testing.T) {

@@ -27,10 +27,12 @@ type Chart struct {
 	meta     *chart.Metadata
 	declared []chart.Dependency
 	subs     []Subchart
+	sight    []string // paths into the values that all pieces can see
 
 	mu     sync.Mutex
 	take   taker
 	pieces map[string]Piece // by subchart
+	forms  map[bool]*form   // whether subcharts are taken apart in it
 }
 
 // Subchart is a first-level dependency under the name that the chart gives it.
@@ -59,7 +61,7 @@ func Open(data []byte) (*Chart, error) {
 	if err := root.sane(""); err != nil {
 		return nil, invalid(err)
 	}
-	c := &Chart{data: data, digest: archive.Digest(data), root: root, take: newTaker(), pieces: map[string]Piece{}}
+	c := &Chart{data: data, digest: archive.Digest(data), root: root, take: newTaker(), pieces: map[string]Piece{}, forms: map[bool]*form{}}
 	l, err := root.load()
 	if err != nil {
 		return nil, invalid(err)
@@ -68,6 +70,9 @@ func Open(data []byte) (*Chart, error) {
 	c.meta = &meta
 	for _, d := range meta.Dependencies { // Helm writes into them as it resolves them
 		c.declared = append(c.declared, *d)
+	}
+	if c.sight, err = sees(l.chart); err != nil {
+		return nil, invalid(err)
 	}
 	if c.subs, err = l.subcharts(); err != nil {
 		return nil, invalid(err)
@@ -185,10 +190,14 @@ func (f *folder) sane(at string) error {
 }
 
 // clone is deep in folders and shares the contents of files.
-func (f *folder) clone() *folder {
+func (f *folder) clone() *folder { return f.twin(map[*folder]*folder{}) }
+
+// twin is clone, and adds each folder's to twins.
+func (f *folder) twin(twins map[*folder]*folder) *folder {
 	c := &folder{dir: f.dir, packed: f.packed, files: slices.Clone(f.files)}
+	twins[f] = c
 	for _, sub := range f.charts {
-		c.charts = append(c.charts, sub.clone())
+		c.charts = append(c.charts, sub.twin(twins))
 	}
 	return c
 }
@@ -227,6 +236,13 @@ func (f *folder) set(name string, data []byte) {
 	} else {
 		f.files = append(f.files, archive.File{Name: name, Data: data})
 	}
+}
+
+// drop a file of the chart; false where it has none of that name.
+func (f *folder) drop(name string) bool {
+	n := len(f.files)
+	f.files = slices.DeleteFunc(f.files, func(file archive.File) bool { return file.Name == name })
+	return len(f.files) < n
 }
 
 // all is every file below the folder. A packed chart in which nothing has changed
@@ -301,10 +317,13 @@ func (l *loaded) add(f *folder) (*chart.Chart, error) {
 // from is the folder that a chart came from.
 func (l *loaded) from(c *chart.Chart) *folder { return l.origin[c.Raw[0]] }
 
-// enableAll lets Helm name and match all dependencies, whatever the values.
+// enableAll lets Helm name and match all dependencies, whatever the values. Those of
+// the charts are left out: where they have no map for a subchart Helm refuses the
+// chart, unless the user's values have one.
 func (l *loaded) enableAll() error {
 	var open func(*chart.Chart)
 	open = func(c *chart.Chart) {
+		c.Values = nil
 		for _, d := range c.Metadata.Dependencies {
 			d.Condition, d.Tags, d.ImportValues = "", nil, nil
 		}
@@ -313,6 +332,7 @@ func (l *loaded) enableAll() error {
 		}
 	}
 	open(l.chart)
+	unshare(l.chart)
 	if err := chartutil.ProcessDependencies(l.chart, nil); err != nil {
 		return fmt.Errorf("resolving the dependencies of %s: %w", l.chart.Name(), err)
 	}

@@ -1,345 +1,126 @@
 package stage_test
 
-// specimen is a chart that has something about it that a split could get wrong.
+import (
+	"bytes"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+	"sigs.k8s.io/yaml"
+
+	"orkestra.dev/services/stager/archive"
+	"orkestra.dev/services/stager/internal/charttest"
+	"orkestra.dev/services/stager/stage"
+)
+
+// specimen is a chart that has something about it that a split could get wrong: a file
+// of testdata/corpus. Its head is YAML of these fields, and behind it are the files of
+// the chart. Whoever finds another such chart adds a file.
 type specimen struct {
-	promise   string // what the split keeps
-	chart     string // as charttest.Archive reads it
-	values    string // YAML
-	subcharts []string
-	pieces    []string // staged names
-	objects   int
+	// About says what the split keeps.
+	About string `json:"about"`
+	// Subcharts are those that the spec names.
+	Subcharts []string `json:"subcharts"`
+	// CRLF has the templates' lines end as in files from Windows.
+	CRLF bool `json:"crlf"`
+	// Renders are what comes out under one set of values each.
+	Renders []rendering `json:"renders"`
+
+	chart []byte // the archive
 }
 
-// cm is a ConfigMap of the name with one line of data, for templates.
-const cm = `apiVersion: v1
-kind: ConfigMap
-metadata:
-  name: `
+type rendering struct {
+	Values map[string]any `json:"values"`
+	// Pieces are the staged names, and Objects how many they render, hooks aside.
+	Pieces  []string `json:"pieces"`
+	Objects int      `json:"objects"`
+	Hooks   int      `json:"hooks"`
+	// Fails is part of what Helm says where it does not render the chart.
+	Fails string `json:"fails"`
+}
 
-var corpus = map[string]specimen{
-	"Plain": {
-		promise:   "each subchart's objects are in its piece and the chart's own in the last",
-		subcharts: []string{"db", "web"},
-		pieces:    []string{"shop-db", "shop-web", "shop"},
-		objects:   3,
-		chart: `
--- Chart.yaml --
-apiVersion: v2
-name: shop
-version: 1.0.0
--- values.yaml --
-color: red
--- templates/cm.yaml --
-` + cm + `{{ .Release.Name }}-{{ .Chart.Name }}
-data: {color: {{ .Values.color }}, db: {{ .Release.Name }}-db}
--- charts/db/Chart.yaml --
-apiVersion: v2
-name: db
-version: 0.1.0
--- charts/db/values.yaml --
-size: 1
--- charts/db/templates/cm.yaml --
-` + cm + `{{ .Release.Name }}-{{ .Chart.Name }}
-data: {size: "{{ .Values.size }}", v: {{ .Chart.Version }}}
--- charts/web/Chart.yaml --
-apiVersion: v2
-name: web
-version: 0.2.0
--- charts/web/templates/cm.yaml --
-` + cm + `{{ .Release.Name }}-{{ .Chart.Name }}
-`,
-	},
+// corpus is all of it, by the name of the file.
+func corpus(t testing.TB) map[string]specimen {
+	t.Helper()
+	names, err := filepath.Glob("testdata/corpus/*.txtar")
+	if err != nil || len(names) < 30 {
+		t.Fatalf("there are %d charts: %v", len(names), err)
+	}
+	out := map[string]specimen{}
+	for _, name := range names {
+		name = strings.TrimSuffix(filepath.Base(name), ".txtar")
+		out[name] = specimenOf(t, name)
+	}
+	return out
+}
 
-	"ParentOverrides": {
-		promise:   "values that the parent's values.yaml sets for a subchart, and globals, hold in its piece",
-		subcharts: []string{"db"},
-		pieces:    []string{"shop-db", "shop"},
-		objects:   2,
-		values:    `{db: {user: mine}, global: {tier: gold}}`,
-		chart: `
--- Chart.yaml --
-apiVersion: v2
-name: shop
-version: 1.0.0
--- values.yaml --
-db: {size: 7}
-global: {region: eu, tier: none}
--- templates/cm.yaml --
-` + cm + `top
-data: {size: "{{ .Values.db.size }}", region: {{ .Values.global.region }}}
--- charts/db/Chart.yaml --
-apiVersion: v2
-name: db
-version: 0.1.0
--- charts/db/values.yaml --
-size: 1
-user: nobody
--- charts/db/templates/cm.yaml --
-` + cm + `db
-data: {size: "{{ .Values.size }}", user: {{ .Values.user }}, region: {{ .Values.global.region }}, tier: {{ .Values.global.tier }}}
-`,
-	},
+func specimenOf(t testing.TB, name string) specimen {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata/corpus", name+".txtar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s specimen
+	head := txtar.Parse(data).Comment
+	if err := yaml.UnmarshalStrict(head, &s); err != nil {
+		t.Fatalf("%s: reading its head: %v", name, err)
+	}
+	files := charttest.Files(t, string(data))
+	for i, f := range files {
+		if s.CRLF && strings.Contains(f.Name, "templates/") {
+			files[i].Data = bytes.ReplaceAll(f.Data, []byte("\n"), []byte("\r\n"))
+		}
+	}
+	if s.chart, err = archive.Write("root", files); err != nil {
+		t.Fatalf("packing %s: %v", name, err)
+	}
+	return s
+}
 
-	"ConditionsAndTags": {
-		promise:   "what a condition or a tag disables is no piece, and is not rendered by any",
-		subcharts: []string{"one"},
-		pieces:    []string{"shop-always", "shop-byTag", "shop-one", "shop"},
-		objects:   4,
-		values:    `{tags: {front: true, back: false}, two: {enabled: false}}`,
-		chart: `
--- Chart.yaml --
-apiVersion: v2
-name: shop
-version: 1.0.0
-dependencies:
-  - {name: one, version: "*", repository: "", condition: one.enabled}
-  - {name: two, version: "*", repository: "", condition: "two.enabled,global.two"}
-  - {name: byTag, version: "*", repository: "", tags: [front]}
-  - {name: noTag, version: "*", repository: "", tags: [back]}
-  - {name: always, version: "*", repository: ""}
--- templates/cm.yaml --
-` + cm + `top
--- charts/one/Chart.yaml --
-{apiVersion: v2, name: one, version: 0.1.0}
--- charts/one/templates/cm.yaml --
-` + cm + `on
--- charts/two/Chart.yaml --
-{apiVersion: v2, name: two, version: 0.1.0}
--- charts/two/templates/cm.yaml --
-` + cm + `off
--- charts/byTag/Chart.yaml --
-{apiVersion: v2, name: byTag, version: 0.1.0}
--- charts/byTag/templates/cm.yaml --
-` + cm + `by-tag
--- charts/noTag/Chart.yaml --
-{apiVersion: v2, name: noTag, version: 0.1.0}
--- charts/noTag/templates/cm.yaml --
-` + cm + `no-tag
--- charts/always/Chart.yaml --
-{apiVersion: v2, name: always, version: 0.1.0}
--- charts/always/templates/cm.yaml --
-` + cm + `always
-`,
-	},
+func (s specimen) open(t testing.TB) *stage.Chart {
+	t.Helper()
+	c, err := stage.Open(s.chart)
+	if err != nil {
+		t.Fatalf("opening the chart: %v", err)
+	}
+	return c
+}
 
-	"AliasTwice": {
-		promise:   "one chart under two aliases is two pieces, each with its own values and condition",
-		subcharts: []string{"cache", "queue"},
-		pieces:    []string{"shop-cache", "shop-queue", "shop-redis", "shop"},
-		objects:   7,
-		values:    `{queue: {size: 9}}`,
-		chart: `
--- Chart.yaml --
-apiVersion: v2
-name: shop
-version: 1.0.0
-dependencies:
-  - {name: redis, version: 0.1.x, repository: "", alias: cache}
-  - {name: redis, version: 0.1.x, repository: "", alias: queue, condition: queue.enabled, tags: [q]}
-  - {name: redis, version: 0.1.x, repository: "", alias: unused, condition: unused.enabled}
-  - {name: redis, version: 0.1.x, repository: ""}
--- values.yaml --
-cache: {size: 3}
-unused: {enabled: false}
--- templates/cm.yaml --
-` + cm + `top
-data: {deps: "{{ range .Chart.Dependencies }}{{ .Name }} {{ end }}"}
--- charts/redis/Chart.yaml --
-apiVersion: v2
-name: redis
-version: 0.1.4
-description: A chart with a nested one
-dependencies:
-  - {name: agent, version: "*", repository: ""}
--- charts/redis/values.yaml --
-size: 1
--- charts/redis/templates/cm.yaml --
-` + cm + `{{ .Release.Name }}-{{ .Chart.Name }}
-  annotations: {sum: "{{ include (print $.Template.BasePath "/secret.yaml") . | sha256sum }}"}
-data: {size: "{{ .Values.size }}", d: "{{ .Chart.Description }}"}
--- charts/redis/templates/secret.yaml --
-{{- if eq .Chart.Name "never" }}
-` + cm + `never
-{{- end }}
-# {{ .Values.size }}
--- charts/redis/charts/agent/Chart.yaml --
-{apiVersion: v2, name: agent, version: 1.0.0}
--- charts/redis/charts/agent/templates/cm.yaml --
-` + cm + `{{ .Template.Name | dir | dir | dir | dir | base }}-agent
-`,
-	},
+// split the chart with the values of the first rendering that does not fail.
+func (s specimen) split(t testing.TB) *stage.Split {
+	t.Helper()
+	i := slices.IndexFunc(s.Renders, func(r rendering) bool { return r.Fails == "" })
+	split, err := s.open(t).Split(s.Renders[i].Values, s.Subcharts)
+	if err != nil {
+		t.Fatalf("splitting: %v", err)
+	}
+	return split
+}
 
-	"TwoVersionsOfOneChart": {
-		promise:   "two versions under one name, told apart by alias, are two pieces",
-		subcharts: []string{"old", "new"},
-		pieces:    []string{"shop-new", "shop-old", "shop"},
-		objects:   2,
-		chart: `
--- Chart.yaml --
-apiVersion: v2
-name: shop
-version: 1.0.0
-dependencies:
-  - {name: db, version: 1.x, repository: "", alias: old}
-  - {name: db, version: 2.x, repository: "", alias: new}
--- charts/db-1/Chart.yaml --
-{apiVersion: v2, name: db, version: 1.5.0}
--- charts/db-1/templates/cm.yaml --
-` + cm + `{{ .Chart.Name }}
-data: {v: {{ .Chart.Version }}}
--- charts/db-2/Chart.yaml --
-{apiVersion: v2, name: db, version: 2.5.0}
--- charts/db-2/templates/cm.yaml --
-` + cm + `{{ .Chart.Name }}
-data: {v: {{ .Chart.Version }}}
-`,
-	},
+// each calls for every chart of the corpus and every set of values.
+func each(t *testing.T, do func(*testing.T, specimen, rendering)) {
+	t.Helper()
+	all := corpus(t)
+	for _, name := range sorted(all) {
+		s := all[name]
+		if s.About == "" || len(s.Subcharts) == 0 || len(s.Renders) == 0 {
+			t.Errorf("%s: the head says what it is about, which subcharts are named and what is rendered", name)
+		}
+		for i, r := range s.Renders {
+			t.Run(path.Join(name, string(rune('a'+i))), func(t *testing.T) { do(t, s, r) })
+		}
+	}
+}
 
-	"Library": {
-		promise:   "a library chart stays in every piece and is none, and what it holds is rendered once",
-		subcharts: []string{"web"},
-		pieces:    []string{"shop-web", "shop"},
-		objects:   3,
-		chart: `
--- Chart.yaml --
-apiVersion: v2
-name: shop
-version: 1.0.0
-dependencies:
-  - {name: lib, version: "*", repository: ""}
-  - {name: web, version: "*", repository: ""}
--- templates/cm.yaml --
-{{ include "lib.cm" (dict "name" "top") }}
--- charts/lib/Chart.yaml --
-{apiVersion: v2, name: lib, version: 1.0.0, type: library}
--- charts/lib/templates/_cm.tpl --
-{{ define "lib.cm" -}}
-` + cm + `{{ .name }}
-{{- end }}
--- charts/lib/templates/ignored.yaml --
-` + cm + `never
--- charts/lib/charts/odd/Chart.yaml --
-{apiVersion: v2, name: odd, version: 1.0.0}
--- charts/lib/charts/odd/templates/cm.yaml --
-` + cm + `inside-a-library
--- charts/web/Chart.yaml --
-{apiVersion: v2, name: web, version: 1.0.0}
--- charts/web/templates/cm.yaml --
-{{ include "lib.cm" (dict "name" "web") }}
-`,
-	},
-
-	"NestedAndPacked": {
-		promise:   "packed subcharts, and subcharts of subcharts with aliases of their own, stay with their piece",
-		subcharts: []string{"mid"},
-		pieces:    []string{"shop-leaf", "shop-mid", "shop"},
-		objects:   7, // Helm 4 makes 9: see doc.go
-		values:    `{mid: {right: {color: blue}}}`,
-		chart: `
--- Chart.yaml --
-apiVersion: v2
-name: shop
-version: 1.0.0
-dependencies:
-  - {name: mid, version: "*", repository: ""}
-  - {name: leaf, version: "*", repository: ""}
--- templates/cm.yaml --
-` + cm + `top
-  annotations:
-    sub: "{{ include "shop/charts/mid/charts/left/templates/cm.yaml" .Subcharts.mid.Subcharts.left | sha256sum }}"
-    sub2: "{{ include "shop/charts/mid/charts/right/templates/cm.yaml" .Subcharts.mid.Subcharts.right | sha256sum }}"
--- charts/leaf-1.0.0.tgz --
-	-- Chart.yaml --
-	{apiVersion: v2, name: leaf, version: 1.0.0}
-	-- templates/cm.yaml --
-	{apiVersion: v1, kind: ConfigMap, metadata: {name: leaf}}
-	-- README.md --
-	Read me.
--- charts/mid/Chart.yaml --
-apiVersion: v2
-name: mid
-version: 1.0.0
-dependencies:
-  - {name: twin, version: "*", repository: "", alias: left}
-  - {name: twin, version: "*", repository: "", alias: right}
--- charts/mid/templates/cm.yaml --
-` + cm + `mid
--- charts/mid/charts/twin-1.0.0.tgz --
-	-- Chart.yaml --
-	{apiVersion: v2, name: twin, version: 1.0.0}
-	-- values.yaml --
-	color: red
-	-- templates/cm.yaml --
-	{apiVersion: v1, kind: ConfigMap, metadata: {name: "{{ .Chart.Name }}"}, data: {c: {{ .Values.color }}}}
-	-- charts/deep/Chart.yaml --
-	{apiVersion: v2, name: deep, version: 1.0.0}
-	-- charts/deep/templates/cm.yaml --
-	{apiVersion: v1, kind: ConfigMap, metadata: {name: "deep-{{ .Template.Name | sha1sum | trunc 0 }}{{ .Release.Name }}", namespace: {{ .Release.Namespace }}}}
-	---
-	{apiVersion: v1, kind: ConfigMap, metadata: {name: deep-two}}
-`,
-	},
-
-	"ImportValues": {
-		promise:   "values that a parent imports from a subchart are there in the parent's piece and in the others",
-		subcharts: []string{"db"},
-		pieces:    []string{"shop-db", "shop"},
-		objects:   2,
-		values:    `{db: {exports: {net: {port: 7}}}}`,
-		chart: `
--- Chart.yaml --
-apiVersion: v2
-name: shop
-version: 1.0.0
-dependencies:
-  - name: db
-    version: "*"
-    repository: ""
-    import-values: [net, {child: deep.er, parent: mine}]
--- templates/cm.yaml --
-` + cm + `top
-data: {port: "{{ .Values.port }}", x: "{{ .Values.mine.x }}"}
--- charts/db/Chart.yaml --
-{apiVersion: v2, name: db, version: 1.0.0}
--- charts/db/values.yaml --
-exports: {net: {port: 5}}
-deep: {er: {x: "yes"}}
--- charts/db/templates/cm.yaml --
-` + cm + `db
-data: {port: "{{ .Values.exports.net.port }}"}
-`,
-	},
-
-	"IncludeByPath": {
-		promise:   "a template of another part that is included by its path says what it said",
-		subcharts: []string{"db"},
-		pieces:    []string{"shop-db", "shop"},
-		objects:   4,
-		chart: `
--- Chart.yaml --
-apiVersion: v2
-name: shop
-version: 1.0.0
--- templates/configmap.yaml --
-` + cm + `top
-data: {a: b}
--- templates/deploy.yaml --
-` + cm + `deploy
-  annotations:
-    own: "{{ include (print $.Template.BasePath "/configmap.yaml") . | sha256sum }}"
-    theirs: "{{ include "shop/charts/db/templates/configmap.yaml" .Subcharts.db | sha256sum }}"
-    throughTheirs: "{{ include "shop/charts/db/templates/deploy.yaml" .Subcharts.db | sha256sum }}"
--- charts/db/Chart.yaml --
-{apiVersion: v2, name: db, version: 1.0.0}
--- charts/db/templates/configmap.yaml --
-` + cm + `db
-data: {name: {{ .Chart.Name }}}
--- charts/db/templates/deploy.yaml --
-` + cm + `db-deploy
-  annotations:
-    own: "{{ include (print $.Template.BasePath "/configmap.yaml") . | sha256sum }}"
-    theirs: "{{ include "shop/templates/configmap.yaml" . | sha256sum }}"
-    string: "{{ include "shop/templates/configmap.yaml" "no map" | sha256sum }}"
-`,
-	},
+func sorted(all map[string]specimen) []string {
+	var names []string
+	for name := range all {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
 }

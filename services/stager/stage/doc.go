@@ -7,7 +7,7 @@
 // By muting. A piece is the whole chart in which every template outside the
 // piece's own part says nothing when Helm renders it, while all that other
 // templates can reach stays: named templates, files included by their path,
-// values, files, schemas, CRDs. So a piece renders what the whole chart renders
+// values, files, CRDs. So a piece renders what the whole chart renders
 // for that part, and the pieces together render the whole chart, each object once
 // (Equivalent checks it for any chart and values).
 //
@@ -27,9 +27,18 @@
 // Version 3. helm-controller renders with version 4, and between the two one thing
 // matters here: where a chart has two aliases, Helm 3 shares the subcharts of that
 // chart between them and renders those of one alias only. A piece holds each
-// first-level alias as a chart of its own, so with either version it renders what Helm 4
-// makes of the whole chart; but Equivalent, which renders the whole with Helm 3, then
-// reports the objects that Helm 3 loses as being too many in the pieces.
+// first-level alias as a chart of its own, and Render has none of the sharing, so both
+// are what Helm 4 makes.
+//
+// # What a piece can see of the values
+//
+// The values at its own name, the globals, and what decides which parts of the chart
+// are enabled: a part that is not takes its named templates along, and the values that
+// others import from it. That is Piece.ValuePaths, and the piece is released with no
+// more, so that a change of other values leaves its release alone. It therefore has no
+// schema but those of its own part; the chart's own piece, which gets all values, has
+// all. Where Helm refuses values, the whole chart with them, the piece of a part that
+// they are not about may take them.
 //
 // # What is not the same
 //
@@ -38,7 +47,8 @@
 //     .Template.Name, rather than including by it, prints that.
 //   - A template that changes .Values with set for templates of another piece does
 //     it in its own piece only.
-//   - What is random differs between pieces, as it differs between two renderings.
+//   - What is random differs between pieces, as it differs between two renderings; so
+//     does what lookup finds, the time, and the release's own history (see Caution).
 //   - Where the staging repository holds other bytes under a version, the version
 //     gets build metadata (Piece.Tagged), which .Chart.Version of the chart's own
 //     templates shows. Helm would not upgrade otherwise: to it, a chart of the same

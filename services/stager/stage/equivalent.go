@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"orkestra.dev/pkg/values"
 )
 
 // Report says how the pieces of a chart, together, compare with the chart.
@@ -13,19 +15,33 @@ type Report struct {
 	Whole, Union int
 	// Pieces in the order of Split.
 	Pieces []PieceReport
-	// Missing are objects of the chart that no piece renders; Extra those of the
-	// pieces that the chart does not render, or not so often; Different those whose
-	// contents are not the same. All by ID.
-	Missing, Extra, Different []string
-	// Unstable are objects that the chart renders differently each time (random
-	// passwords, certificates, dates), so that only their being there was compared.
-	Unstable []string
+	// Difference of the pieces from the chart.
+	Difference
+	// Blind are objects, each with its piece, that come out otherwise when the piece is
+	// rendered with the values that it is released with, which are those that it can
+	// see (Piece.ValuePaths).
+	Blind []string
 	// Hooks run with their piece and not with the whole: by ID, each with the
 	// piece that has it. They are no fault of the split, and a reason to think.
 	Hooks []string
+	// Cautions are about what the templates call that no rendering here can compare.
+	Cautions []Caution
 	// Warnings of Split.
 	Warnings []string
 }
+
+// Difference of what is rendered from what was to be, by ID and template.
+type Difference struct {
+	// Missing was to be rendered and is not; Extra is rendered and was not to be, or
+	// not so often; Different has not the same contents.
+	Missing, Extra, Different []string
+	// Unstable is rendered differently each time (random passwords, certificates,
+	// dates), so that only its being there was compared.
+	Unstable []string
+}
+
+// none tells whether there is none that stands.
+func (d *Difference) none() bool { return len(d.Missing)+len(d.Extra)+len(d.Different) == 0 }
 
 // PieceReport is one piece of a Report.
 type PieceReport struct {
@@ -38,53 +54,87 @@ type PieceReport struct {
 }
 
 // OK tells whether the pieces are the chart.
-func (r *Report) OK() bool { return len(r.Missing)+len(r.Extra)+len(r.Different) == 0 }
+func (r *Report) OK() bool { return r.none() && len(r.Blind) == 0 }
 
 // Equivalent splits a chart, renders the chart and its pieces with the same values
-// and release, and compares. An error means that one of them does not render.
-func Equivalent(c *Chart, values map[string]any, subcharts []string, r Release) (*Report, error) {
-	s, err := c.Split(values, subcharts)
+// and release, and compares; each piece also with the values that it can see. An error
+// means that one of them does not render.
+func Equivalent(c *Chart, all map[string]any, subcharts []string, r Release) (*Report, error) {
+	s, err := c.Split(all, subcharts)
 	if err != nil {
 		return nil, err
 	}
-	whole, err := Render(c.data, values, r)
+	whole, err := Render(c.data, all, r)
 	if err != nil {
 		return nil, err
 	}
-	again, err := Render(c.data, values, r)
+	again, err := Render(c.data, all, r)
 	if err != nil {
 		return nil, err
 	}
-	report := &Report{Warnings: s.Warnings}
+	report := &Report{Warnings: s.Warnings, Cautions: c.cautions()}
 	var union []Object
 	for _, p := range s.Pieces {
-		objects, err := Render(p.Archive, values, r)
+		objects, err := Render(p.Archive, all, r)
 		if err != nil {
 			return nil, fmt.Errorf("in piece %s: %w", p.Chart, err)
 		}
-		pr := PieceReport{Subchart: p.Subchart, Chart: p.Chart}
-		for _, o := range objects {
-			if o.Hook == "" {
-				pr.Objects++
-				continue
-			}
-			pr.Hooks++
-			if len(s.Pieces) == 1 {
-				continue
-			}
-			report.Hooks = append(report.Hooks, fmt.Sprintf("%s (%s) in %s", o.ID(), o.Hook, p.Chart))
+		if err := report.blind(p, objects, all, r); err != nil {
+			return nil, err
 		}
-		report.Pieces = append(report.Pieces, pr)
-		report.Union += pr.Objects
+		report.add(p, objects, len(s.Pieces) > 1)
 		union = append(union, objects...)
 	}
-	report.compare(whole, again, union)
+	report.Difference = compare(whole, again, union)
 	for _, o := range whole {
 		if o.Hook == "" {
 			report.Whole++
 		}
 	}
+	slices.Sort(report.Hooks)
+	slices.Sort(report.Blind)
 	return report, nil
+}
+
+// add counts what a piece renders.
+func (r *Report) add(p Piece, objects []Object, split bool) {
+	pr := PieceReport{Subchart: p.Subchart, Chart: p.Chart}
+	for _, o := range objects {
+		if o.Hook == "" {
+			pr.Objects++
+			continue
+		}
+		pr.Hooks++
+		if split {
+			r.Hooks = append(r.Hooks, fmt.Sprintf("%s (%s) in %s", o.ID(), o.Hook, p.Chart))
+		}
+	}
+	r.Pieces = append(r.Pieces, pr)
+	r.Union += pr.Objects
+}
+
+// blind compares what a piece renders with what it renders of the values that it can
+// see.
+func (r *Report) blind(p Piece, objects []Object, all map[string]any, release Release) error {
+	if len(p.ValuePaths) == 0 {
+		return nil
+	}
+	seen, err := Render(p.Archive, values.Prune(all, p.ValuePaths), release)
+	if err != nil {
+		return fmt.Errorf("in piece %s, with the values that it can see (%s): %w", p.Chart, strings.Join(p.ValuePaths, ", "), err)
+	}
+	if same(objects, seen) {
+		return nil
+	}
+	again, err := Render(p.Archive, all, release)
+	if err != nil {
+		return fmt.Errorf("in piece %s: %w", p.Chart, err)
+	}
+	d := compare(objects, again, seen)
+	for _, key := range slices.Concat(d.Missing, d.Extra, d.Different) {
+		r.Blind = append(r.Blind, key+" in "+p.Chart)
+	}
+	return nil
 }
 
 // index of objects by ID and template: where a chart renders one ID twice, from
@@ -98,7 +148,10 @@ func index(objects []Object) map[string][]Object {
 	return m
 }
 
-func (r *Report) compare(whole, again, union []Object) {
+// compare what the chart renders, and renders when it is rendered again, with the
+// union of what its pieces render.
+func compare(whole, again, union []Object) Difference {
+	var r Difference
 	whole, union = steady(whole, again, union)
 	is, was, got := index(whole), index(again), index(union)
 	for key, objects := range is {
@@ -119,9 +172,10 @@ func (r *Report) compare(whole, again, union []Object) {
 			r.Extra = append(r.Extra, key)
 		}
 	}
-	for _, list := range [][]string{r.Missing, r.Extra, r.Different, r.Unstable, r.Hooks} {
+	for _, list := range [][]string{r.Missing, r.Extra, r.Different, r.Unstable} {
 		slices.Sort(list)
 	}
+	return r
 }
 
 func same(a, b []Object) bool {
@@ -178,11 +232,15 @@ func (r *Report) String() string {
 		items []string
 	}{
 		{"missing", r.Missing}, {"extra", r.Extra}, {"different", r.Different},
+		{"different with the values that the piece can see", r.Blind},
 		{"different each time", r.Unstable}, {"runs with its piece", r.Hooks}, {"warning", r.Warnings},
 	} {
 		for _, item := range list.items {
 			fmt.Fprintf(&b, "  %s: %s\n", list.title, item)
 		}
+	}
+	for _, c := range r.Cautions {
+		fmt.Fprintf(&b, "  not compared: %s\n", c)
 	}
 	return b.String()
 }

@@ -17,12 +17,9 @@ type Application struct {
 	Split
 }
 
-// SplitApplication splits the chart of an application as its spec asks.
-func SplitApplication(app *v1alpha1.Application, c *Chart) (*Application, error) {
-	values, err := Values(app.Spec.Release.Values)
-	if err != nil {
-		return nil, err
-	}
+// SplitApplication splits the chart of an application as its spec asks. The values
+// are those that its releases will have, with what valuesFrom refers to.
+func SplitApplication(app *v1alpha1.Application, c *Chart, values map[string]any) (*Application, error) {
 	names := make([]string, 0, len(app.Spec.Subcharts))
 	for _, s := range app.Spec.Subcharts {
 		names = append(names, s.Name)
@@ -34,27 +31,39 @@ func SplitApplication(app *v1alpha1.Application, c *Chart) (*Application, error)
 	return &Application{Name: app.Name, Split: *s}, nil
 }
 
-// SplitGroup splits the charts of all applications of a group; archives are in the
-// order of the spec. It is what the stager does, without a registry, a staging
-// repository or a cluster. The error names the application.
-func SplitGroup(group *v1alpha1.ApplicationGroup, archives [][]byte) ([]Application, error) {
+// SplitGroup splits the charts of all applications of a group. Archives are in the
+// order of the spec; values are those of SplitApplication, by application, and of one
+// that is not among them those that its spec has. It is what the stager does, without
+// a registry, a staging repository or a cluster. The error names the application.
+func SplitGroup(group *v1alpha1.ApplicationGroup, archives [][]byte, values map[string]map[string]any) ([]Application, error) {
 	if len(archives) != len(group.Spec.Applications) {
 		return nil, fmt.Errorf("group %s has %d applications; %d archives were given", group.Name, len(group.Spec.Applications), len(archives))
 	}
 	var apps []Application
 	for i := range group.Spec.Applications {
 		app := &group.Spec.Applications[i]
-		c, err := Open(archives[i])
-		if err != nil {
-			return nil, fmt.Errorf("application %s: %w", app.Name, err)
-		}
-		a, err := SplitApplication(app, c)
+		a, err := splitOne(app, archives[i], values)
 		if err != nil {
 			return nil, fmt.Errorf("application %s: %w", app.Name, err)
 		}
 		apps = append(apps, *a)
 	}
 	return apps, nil
+}
+
+func splitOne(app *v1alpha1.Application, archive []byte, values map[string]map[string]any) (*Application, error) {
+	effective, ok := values[app.Name]
+	if !ok {
+		var err error
+		if effective, err = Values(app.Spec.Release.Values); err != nil {
+			return nil, err
+		}
+	}
+	c, err := Open(archive)
+	if err != nil {
+		return nil, err
+	}
+	return SplitApplication(app, c, effective)
 }
 
 // Staged is what the stager says of a group when all of it is staged: to render
@@ -69,7 +78,7 @@ func Staged(group *v1alpha1.ApplicationGroup, apps []Application) events.ChartsS
 			out.Pieces = append(out.Pieces, events.StagedPiece{
 				Subchart: p.Subchart, SubchartVersion: p.SubchartVersion,
 				Chart: p.Chart, Version: p.Version, Digest: p.Digest,
-				HelmChart: HelmChartName(group, p),
+				HelmChart: HelmChartName(group, p), ValuePaths: p.ValuePaths,
 			})
 		}
 		staged.Applications = append(staged.Applications, out)

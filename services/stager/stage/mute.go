@@ -230,17 +230,26 @@ const main = "\x00main"
 // parsed prints the templates of a text, by name; silent is whether its own
 // renders nothing.
 func parsed(text string) (printed map[string]string, silent bool, err error) {
-	t := parse.New(main)
-	t.Mode = parse.SkipFuncCheck
-	set := map[string]*parse.Tree{}
-	if _, err := t.Parse(text, "", "", set); err != nil {
-		// template: \x00main:3: unexpected "}" in operand
-		_, where, _ := strings.Cut(err.Error(), main+":")
-		return nil, false, errors.New("line " + where)
+	set, err := trees(text)
+	if err != nil {
+		return nil, false, err
 	}
 	printed = map[string]string{}
 	for name, tree := range set {
 		printed[name] = tree.Root.String()
 	}
 	return printed, parse.IsEmptyTree(set[main].Root), nil
+}
+
+// trees of a text's templates, by name.
+func trees(text string) (map[string]*parse.Tree, error) {
+	t := parse.New(main)
+	t.Mode = parse.SkipFuncCheck
+	set := map[string]*parse.Tree{}
+	if _, err := t.Parse(text, "", "", set); err != nil {
+		// template: \x00main:3: unexpected "}" in operand
+		_, where, _ := strings.Cut(err.Error(), main+":")
+		return nil, errors.New("line " + where)
+	}
+	return set, nil
 }

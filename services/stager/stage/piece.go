@@ -21,6 +21,11 @@ type Piece struct {
 	SubchartVersion string
 	// Chart and Version as in the archive's Chart.yaml.
 	Chart, Version string
+	// ValuePaths are the dotted paths into the values of all that the piece can see of
+	// them, sorted, none below another: rendered with what lies at or below them, and
+	// with what stands in their way and is no map, the piece renders what it does with
+	// all values. Empty is everything.
+	ValuePaths []string
 	// Digest of Archive, sha256:<hex>.
 	Digest string
 	// Archive is a gzipped tar. It is shared: do not write to it.

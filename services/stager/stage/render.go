@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/engine"
@@ -25,7 +26,9 @@ type Release struct {
 
 // Object is what a chart renders: one document.
 type Object struct {
-	APIVersion, Kind string
+	APIVersion string
+	// Kind as the template writes it; Text where it is no YAML of an object.
+	Kind string
 	// Namespace as the template writes it; empty where it leaves it to the release.
 	Namespace, Name string
 	// Path of the template, without the name of the outermost chart, which is not
@@ -58,6 +61,7 @@ func Render(data []byte, values map[string]any, r Release) ([]Object, error) {
 	if err != nil {
 		return nil, invalid(fmt.Errorf("loading the chart: %w", err))
 	}
+	unshare(c)
 	if err := chartutil.ProcessDependencies(c, values); err != nil {
 		return nil, fmt.Errorf("resolving the dependencies of %s: %w", c.Name(), err)
 	}
@@ -98,12 +102,68 @@ func Render(data []byte, values map[string]any, r Release) ([]Object, error) {
 	return objects, nil
 }
 
-func decode(doc string) (*Object, error) {
-	var all map[string]any
-	if err := yaml.Unmarshal([]byte(doc), &all); err != nil {
-		return nil, err
+// unshare gives each alias of a chart a chart of its own, as Helm 4 does. Helm 3 has
+// them share what is in it, and renders that for one of them only. Neither looks for
+// aliases below a chart that declares no dependencies.
+func unshare(c *chart.Chart) {
+	if c.Metadata.Dependencies == nil {
+		return
 	}
-	if len(all) == 0 {
+	var subs []*chart.Chart
+	aliased := map[*chart.Chart]bool{}
+	plain := map[*chart.Chart]bool{}
+	for _, d := range c.Metadata.Dependencies {
+		i := slices.IndexFunc(c.Dependencies(), func(sub *chart.Chart) bool {
+			return sub.Name() == d.Name && chartutil.IsCompatibleRange(d.Version, sub.Metadata.Version)
+		})
+		switch {
+		case i < 0:
+		case d.Alias == "":
+			plain[c.Dependencies()[i]] = true
+		default:
+			own := replica(c.Dependencies()[i])
+			aliased[c.Dependencies()[i]] = true
+			own.Metadata.Name, d.Name = d.Alias, d.Alias
+			subs = append(subs, own)
+		}
+	}
+	for _, sub := range c.Dependencies() {
+		if !aliased[sub] || plain[sub] {
+			subs = append(subs, sub)
+		}
+	}
+	c.SetDependencies(subs...)
+	for _, sub := range subs {
+		unshare(sub)
+	}
+}
+
+// replica shares with a chart only what Helm does not write into.
+func replica(c *chart.Chart) *chart.Chart {
+	out, meta := *c, *c.Metadata
+	meta.Dependencies = nil
+	for _, d := range c.Metadata.Dependencies {
+		own := *d
+		meta.Dependencies = append(meta.Dependencies, &own)
+	}
+	out.Metadata = &meta
+	out.SetDependencies()
+	for _, sub := range c.Dependencies() {
+		out.AddDependency(replica(sub))
+	}
+	return &out
+}
+
+// text is the kind of what a chart renders that is no object: Helm refuses to install
+// it, and it can be compared all the same.
+const text = "Text"
+
+func decode(doc string) (*Object, error) {
+	all, ok := fields(doc)
+	switch {
+	case !ok:
+		return &Object{Kind: text, Manifest: doc}, nil
+	case len(all) == 0:
 		return nil, nil // comments
 	}
 	var head struct {
@@ -131,4 +191,10 @@ func decode(doc string) (*Object, error) {
 		o.Hook = hook
 	}
 	return o, nil
+}
+
+// fields of a document; false where it is no YAML of a map.
+func fields(doc string) (all map[string]any, ok bool) {
+	err := yaml.Unmarshal([]byte(doc), &all)
+	return all, err == nil
 }

@@ -16,11 +16,6 @@ import (
 	"orkestra.dev/services/stager/refusal"
 )
 
-// maxPieces bounds all pieces of a chart together, unpacked, in bytes: each has the
-// whole chart in it, so their sum grows with the square of the number of subcharts. The
-// largest umbrellas that people publish come to a tenth of it.
-const maxPieces = 2 << 30
-
 // Split takes the chart apart. Which subcharts are pieces is for Helm to say,
 // with the values that the release will have: what they disable is none, and
 // neither is a library. Names in subcharts only ask for an order, so an enabled
@@ -45,9 +40,8 @@ func (c *Chart) Split(values map[string]any, subcharts []string) (*Split, error)
 	if s.Warnings, err = c.check(subcharts, enabled); err != nil {
 		return nil, err
 	}
-	if total := (len(enabled) + 1) * c.root.size(); total > maxPieces {
-		return nil, invalid(fmt.Errorf("chart %s has %d subcharts to release on their own: with the whole chart in each piece that is %d MiB, %d are allowed",
-			c.Name(), len(enabled), total>>20, maxPieces>>20))
+	if err := c.affordable(enabled); err != nil {
+		return nil, invalid(err)
 	}
 	for _, sub := range append(enabled, Subchart{}) {
 		p, err := c.piece(sub)
@@ -65,6 +59,7 @@ func (c *Chart) enabled(values map[string]any) ([]Subchart, error) {
 	if err != nil {
 		return nil, invalid(err)
 	}
+	unshare(l.chart)
 	if err := chartutil.ProcessDependencies(l.chart, values); err != nil {
 		return nil, invalid(fmt.Errorf("resolving the dependencies of %s: %w", c.Name(), err))
 	}
@@ -150,39 +145,41 @@ func (c *Chart) piece(sub Subchart) (Piece, error) {
 		Subchart: sub.Name, SubchartVersion: sub.Version,
 		Chart: name, Version: c.Version(),
 		Digest: archive.Digest(data), Archive: data,
+		ValuePaths: c.valuePaths(sub.Name),
 	}
 	c.pieces[sub.Name] = p
 	return p, nil
 }
 
 // muted is the chart in which only the part of the piece speaks. The chart's own
-// piece, where sub is empty, keeps every Chart.yaml; that of a subchart is called
-// name.
+// piece, where sub is empty, keeps every Chart.yaml and every schema; that of a
+// subchart is called name, and has the schemas of its own part only, because it is
+// released with the values of that part only (Piece.ValuePaths).
 func (c *Chart) muted(sub, name string) (*folder, error) {
-	root := c.root.clone()
+	f, err := c.form(sub)
+	if err != nil {
+		return nil, err
+	}
+	root, places := f.copy(c.Name(), name)
 	if sub != "" {
-		if c.ambiguous(sub) {
-			if err := root.materialise(); err != nil {
-				return nil, err
-			}
-		}
 		if err := root.editChart(func(m *chart.Metadata) { m.Name = name }); err != nil {
 			return nil, err
 		}
 	}
-	places, err := root.places()
-	if err != nil {
-		return nil, err
-	}
 	paths := templates(places)
 	changed := map[*folder]bool{}
 	for f, p := range places {
+		if sub != "" && !slices.Contains(p.names, sub) {
+			changed[f] = f.drop(schema)
+		}
 		if p.library || p.speaks(sub) {
 			continue
 		}
-		if changed[f], err = f.mute(p.paths, c.take); err != nil {
+		muted, err := f.mute(p.paths, c.take)
+		if err != nil {
 			return nil, err
 		}
+		changed[f] = changed[f] || muted
 	}
 	root.unpack(changed)
 	if sub != "" {
@@ -250,6 +247,7 @@ func (f *folder) materialise() error {
 const (
 	chartYAML    = "Chart.yaml"
 	requirements = "requirements.yaml" // where charts of apiVersion v1 have their dependencies
+	schema       = "values.schema.json"
 )
 
 // editChart changes what Chart.yaml says; where that is nothing, not a byte of it.
@@ -351,6 +349,7 @@ func (f *folder) places() (map[*folder]*place, error) {
 				for _, at := range places[parent].paths {
 					p.paths = append(p.paths, path.Join(at, "charts", d.dir))
 				}
+				p.names = places[parent].names
 			}
 		}
 	})

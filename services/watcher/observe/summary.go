@@ -2,10 +2,13 @@ package observe
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	"github.com/fluxcd/pkg/apis/meta"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -45,6 +48,7 @@ func Summarize(w World) (groupstatus.Status, time.Duration) {
 	old := w.Group.Status
 	status := groupstatus.Status{
 		Applications:            applications(w.Group, w.Releases),
+		Rollout:                 s.rolloutStatus(),
 		ObservedGeneration:      w.Group.Generation,
 		LastSucceededGeneration: old.LastSucceededGeneration,
 		LastHandledReconcileAt:  old.LastHandledReconcileAt,
@@ -93,10 +97,16 @@ func (s summary) ready() verdict {
 	if s.Group.DeletionTimestamp != nil {
 		return s.terminating()
 	}
-	forward := s.newest(events.WorkflowForward, func(r run) bool { return r.rollout == s.rollout })
+	refused := s.current(v1alpha1.ConditionAccepted, metav1.ConditionFalse)
+	if s.Group.Spec.Suspend && refused == nil {
+		return s.held()
+	}
+	forward := s.forward()
 	switch {
-	case forward != nil && forward.Status.Successful(), s.said(metav1.ConditionTrue, v1alpha1.ReasonSucceeded):
+	case forward != nil && forward.Status.Successful(), s.unchanged(), s.said(metav1.ConditionTrue, v1alpha1.ReasonSucceeded):
 		return verdict{status: metav1.ConditionTrue, reason: v1alpha1.ReasonSucceeded, message: s.succeeded(), handled: true}
+	case forward != nil && s.retried(forward):
+		return progressing(s.retrying(forward))
 	case forward != nil && forward.Status.Fulfilled():
 		return s.failed(failureMessage(forward), forward.Status.FinishedAt.Time)
 	case s.said(metav1.ConditionFalse, v1alpha1.ReasonWorkflowFailed):
@@ -104,18 +114,59 @@ func (s summary) ready() verdict {
 		return s.failed(ready.Message, ready.LastTransitionTime.Time)
 	case forward != nil:
 		return progressing(progress(forward))
-	}
-	if c := s.current(v1alpha1.ConditionAccepted, metav1.ConditionFalse); c != nil {
-		return verdict{status: metav1.ConditionFalse, reason: v1alpha1.ReasonInvalidSpec, message: c.Message, stalled: true, handled: true}
+	case refused != nil:
+		return verdict{status: metav1.ConditionFalse, reason: v1alpha1.ReasonInvalidSpec, message: refused.Message, stalled: true, handled: true}
 	}
 	if c := s.current(v1alpha1.ConditionStaged, metav1.ConditionFalse); c != nil {
-		passing := c.Reason == v1alpha1.ReasonRepositoryUnreachable || c.Reason == v1alpha1.ReasonStagingUnavailable
+		passing := heals[c.Reason]
 		return verdict{status: metav1.ConditionFalse, reason: v1alpha1.ReasonChartPullFailed, message: c.Message, working: passing, stalled: !passing, handled: !passing}
 	}
 	if c := s.current(v1alpha1.ConditionCompiled, metav1.ConditionFalse); c != nil {
-		return verdict{status: metav1.ConditionFalse, reason: v1alpha1.ReasonWorkflowTemplateGenerationFailed, message: c.Message, stalled: true, handled: true}
+		passing := heals[c.Reason]
+		return verdict{status: metav1.ConditionFalse, reason: v1alpha1.ReasonWorkflowTemplateGenerationFailed, message: c.Message, working: passing, stalled: !passing, handled: !passing}
+	}
+	if s.stands() {
+		return verdict{status: metav1.ConditionTrue, reason: v1alpha1.ReasonSucceeded, message: s.succeeded()}
 	}
 	return progressing(s.stage())
+}
+
+// stands: what is rolled out is what the spec asks for, and a request to look at it
+// again has not yet found anything to do. It may find nothing, time and again, and Ready
+// is not to flap for that.
+func (s summary) stands() bool {
+	return s.current(v1alpha1.ConditionReady, metav1.ConditionTrue) != nil && s.Group.Status.LastSucceededGeneration == s.rollout.Generation
+}
+
+// heals are the reasons of Staged and Compiled after which the service tries again by
+// itself.
+var heals = map[string]bool{
+	v1alpha1.ReasonRepositoryUnreachable: true,
+	v1alpha1.ReasonStagingUnavailable:    true,
+	v1alpha1.ReasonValuesNotFound:        true,
+}
+
+// forward is the newest forward workflow of the group's rollout; nil where there is none.
+func (s summary) forward() *wfv1.Workflow {
+	return s.newest(events.WorkflowForward, func(r run) bool { return r.rollout == s.rollout })
+}
+
+// unchanged: the compiler found nothing to do for this very rollout.
+func (s summary) unchanged() bool {
+	c := s.current(v1alpha1.ConditionCompiled, metav1.ConditionTrue)
+	return c != nil && c.Reason == v1alpha1.ReasonUnchanged && s.Group.Status.LastUnchangedRollout == s.rollout.ID()
+}
+
+// held is the group while spec.suspend holds it: nothing goes on, and nothing is wrong.
+func (s summary) held() verdict {
+	message := "nothing is rolled out"
+	if last := s.Group.Status.LastSucceededGeneration; last > 0 {
+		message = fmt.Sprintf("generation %d stays rolled out", last)
+	}
+	if wf := s.newest("", func(r run) bool { return !r.wf.Status.Fulfilled() }); wf != nil {
+		message += ", " + progress(wf)
+	}
+	return verdict{status: metav1.ConditionFalse, reason: v1alpha1.ReasonSuspended, message: "held by spec.suspend: " + message}
 }
 
 // said reports whether the status holds the end of this very rollout already.
@@ -142,9 +193,7 @@ func (s summary) stage() string {
 // failed: the rollout is over, and the group may still be on its way back.
 func (s summary) failed(message string, at time.Time) verdict {
 	v := verdict{status: metav1.ConditionFalse, reason: v1alpha1.ReasonWorkflowFailed, message: message, handled: true}
-	undo := s.newest("", func(r run) bool {
-		return r.rollout.Generation == s.rollout.Generation && typeOf(r.wf) != events.WorkflowForward
-	})
+	undo := s.newest("", func(r run) bool { return r.rollout == s.rollout && typeOf(r.wf) != events.WorkflowForward })
 	switch left := undoWindow - s.Now.Sub(at); {
 	case undo != nil:
 		v.working = !undo.Status.Fulfilled()
@@ -169,7 +218,43 @@ func (s summary) terminating() verdict {
 	default:
 		v.message, v.working, v.stalled = failureMessage(reverse), false, true
 	}
+	if stuck := s.stuck(); stuck != "" && !strings.Contains(v.message, stuck) {
+		v.message += "; " + stuck
+	}
 	return v
+}
+
+// stuck says which releases of the group are being deleted and do not go, and why.
+func (s summary) stuck() string {
+	const shown = 3
+	var out []string
+	for _, hr := range s.Releases {
+		if hr.DeletionTimestamp == nil || !owns(s.Group, hr) {
+			continue
+		}
+		if why := kept(hr); why != "" {
+			out = append(out, fmt.Sprintf("HelmRelease %s/%s %s", hr.Namespace, hr.Name, why))
+		}
+	}
+	slices.Sort(out)
+	if more := len(out) - shown; more > 0 {
+		out = append(out[:shown], fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(out, "; ")
+}
+
+// kept is why a release that is being deleted is still there, in helm-controller's words
+// where it has some; empty where it may just take its time.
+func kept(hr *helmv2.HelmRelease) string {
+	c := apimeta.FindStatusCondition(hr.Status.Conditions, meta.ReadyCondition)
+	switch {
+	case c != nil && c.Status == metav1.ConditionFalse && c.Reason == helmv2.UninstallFailedReason:
+		return "cannot be removed: " + cut(c.Message)
+	case len(hr.Finalizers) > 0 && !slices.Contains(hr.Finalizers, helmv2.HelmReleaseFinalizer):
+		// Helm is done with it, and somebody else is not.
+		return "is held by the finalizer " + strings.Join(hr.Finalizers, ", ")
+	}
+	return ""
 }
 
 func (s summary) succeeded() string {

@@ -43,7 +43,6 @@ func TestSummarize(t *testing.T) {
 	requested := func(g *v1alpha1.ApplicationGroup) {
 		g.Annotations = map[string]string{v1alpha1.AnnotationRequestedAt: "now"}
 	}
-	deleting := func(g *v1alpha1.ApplicationGroup) { g.DeletionTimestamp = new(at(0)) }
 	failed := node("web.redis", wfv1.NodeFailed, 0, "HelmRelease target/web-redis failed: boom")
 	endedAgo := func(d time.Duration) func(*wfv1.Workflow) {
 		return func(wf *wfv1.Workflow) { wf.Status.FinishedAt = at(-d) }
@@ -114,10 +113,10 @@ func TestSummarize(t *testing.T) {
 				forward: "Unknown Progressing: workflow shop-3-forward is running: 1 done, 1 active, 1 failed",
 			}},
 		},
-		"Suspended": {
+		"WorkflowSuspended": {
 			reason: "a workflow that a user holds says so",
 			world: observe.World{Group: group(), Workflows: wfs(workflow(events.WorkflowForward, wfv1.WorkflowRunning,
-				func(wf *wfv1.Workflow) { wf.Spec.Suspend = new(true) }))},
+				hold))},
 			want: want{Conditions: map[string]string{
 				ready:   "Unknown Progressing: workflow shop-3-forward is suspended",
 				working: "True Progressing: workflow shop-3-forward is suspended",
@@ -274,6 +273,180 @@ func TestSummarize(t *testing.T) {
 				reverse: "False Failed: " + failedText,
 			}},
 		},
+		"Held": {
+			reason: "a group that is held says what is held, and neither works nor is stalled",
+			world: observe.World{
+				Group:     group(held, lastSucceeded(2)),
+				Workflows: wfs(workflow(events.WorkflowForward, wfv1.WorkflowRunning, of(older), hold, node("web.a", wfv1.NodeSucceeded, 0, ""))),
+			},
+			want: want{Succeeded: 2, Conditions: map[string]string{
+				ready:   "False Suspended: held by spec.suspend: generation 2 stays rolled out, workflow shop-2-forward is suspended",
+				forward: "False Suspended: workflow shop-2-forward is suspended",
+			}},
+		},
+		"HeldFromTheFirst": {
+			reason: "a group that is held before it was rolled out is not at work",
+			world:  observe.World{Group: group(held, condition("Accepted", yes, "Suspended", "", generation))},
+			want:   want{Conditions: map[string]string{ready: "False Suspended: held by spec.suspend: nothing is rolled out"}},
+		},
+		"HeldAndInvalid": {
+			reason: "a spec that is refused is refused whether it is held or not",
+			world:  observe.World{Group: group(held, condition("Accepted", no, "InvalidSpec", "a -> b -> a", generation))},
+			want:   want{Conditions: map[string]string{ready: "False InvalidSpec: a -> b -> a", stalled: "True InvalidSpec: a -> b -> a"}},
+		},
+		"HeldAndDeleted": {
+			reason: "a deletion goes its way, held or not",
+			world:  observe.World{Group: group(held, deleting)},
+			want: want{Conditions: map[string]string{
+				ready:   "False Terminating: the releases of the group are going to be removed",
+				working: "True Progressing: the releases of the group are going to be removed",
+			}},
+		},
+		"Unchanged": {
+			reason: "a request that finds nothing to do is a success without a workflow",
+			world: observe.World{Group: group(requested, lastSucceeded(generation), unchanged("uid-shop/3/now"),
+				condition("Compiled", yes, "Unchanged", "", generation))},
+			want: want{Succeeded: generation, Handled: "now", Conditions: map[string]string{ready: "True Succeeded: " + doneText}},
+		},
+		"UnchangedAfterAFailure": {
+			reason: "what is as it should be is ready, whatever became of the workflow before",
+			world: observe.World{
+				Group: group(unchanged("uid-shop/3"), condition("Compiled", yes, "Unchanged", "", generation)),
+				Workflows: wfs(workflow(events.WorkflowForward, wfv1.WorkflowFailed, of(older), failed),
+					workflow(events.WorkflowRollback, wfv1.WorkflowSucceeded, of(older))),
+			},
+			want: want{Succeeded: generation, Conditions: map[string]string{
+				ready: "True Succeeded: " + doneText, forward: "False Failed: " + failedText,
+			}},
+		},
+		"LookedAtAgain": {
+			reason: "a group is ready while it is looked at again, and the request is not handled before that is done",
+			world: observe.World{
+				Group: group(requested, condition(ready, yes, "Succeeded", doneText, generation), lastSucceeded(generation),
+					condition("Compiled", yes, "Unchanged", "", generation), unchanged("uid-shop/3"), condition("Staged", yes, "Staged", "", generation)),
+				Workflows: wfs(workflow(events.WorkflowForward, wfv1.WorkflowSucceeded)),
+			},
+			want: want{Succeeded: generation, Conditions: map[string]string{
+				ready: "True Succeeded: " + doneText, forward: "True Succeeded: workflow shop-3-forward succeeded",
+			}},
+		},
+		"MendedAgain": {
+			reason: "a group that was looked at again, and found wanting, is at work",
+			world: observe.World{
+				Group: group(requested, condition(ready, yes, "Succeeded", doneText, generation), lastSucceeded(generation)),
+				Workflows: wfs(workflow(events.WorkflowForward, wfv1.WorkflowRunning,
+					of(events.Rollout{Group: "shop", UID: "uid-shop", Generation: generation, RequestedAt: "now"}))),
+			},
+			want: want{Succeeded: generation, Conditions: map[string]string{
+				ready:   "Unknown Progressing: workflow shop-3-forward is submitted",
+				working: "True Progressing: workflow shop-3-forward is submitted",
+				forward: "Unknown Progressing: workflow shop-3-forward is submitted",
+			}},
+		},
+		"UnchangedBeforeTheRequest": {
+			reason: "that an earlier request found nothing to do says nothing of this one",
+			world: observe.World{Group: group(requested, unchanged("uid-shop/3"), condition("Compiled", yes, "Unchanged", "", generation),
+				condition("Accepted", yes, "Accepted", "", generation))},
+			want: want{Conditions: map[string]string{
+				ready: "Unknown Progressing: waiting for the workflow", working: "True Progressing: waiting for the workflow",
+			}},
+		},
+		"TryingAgain": {
+			reason: "a failure is not the end while the workflow is to be tried again",
+			world:  observe.World{Group: group(retries(2)), Workflows: wfs(workflow(events.WorkflowForward, wfv1.WorkflowFailed, failed))},
+			want: want{Conditions: map[string]string{
+				ready:   "Unknown Progressing: " + failedText + "; trying again (1 of 2)",
+				working: "True Progressing: " + failedText + "; trying again (1 of 2)",
+				forward: "Unknown Progressing: " + failedText + "; trying again (1 of 2)",
+			}},
+		},
+		"TriedAgain": {
+			reason: "of the workflows of a rollout the newest counts",
+			world: observe.World{Group: group(retries(2)), Workflows: wfs(
+				workflow(events.WorkflowForward, wfv1.WorkflowFailed, failed),
+				workflow(events.WorkflowForward, wfv1.WorkflowRunning, again(1)))},
+			want: want{Conditions: map[string]string{
+				ready:   "Unknown Progressing: workflow shop-3-forward-r1 is submitted",
+				working: "True Progressing: workflow shop-3-forward-r1 is submitted",
+				forward: "Unknown Progressing: workflow shop-3-forward-r1 is submitted",
+			}},
+		},
+		"TriedAgainInVain": {
+			reason: "when no try is left, the failure is the end",
+			world: observe.World{Group: group(retries(1)), Workflows: wfs(
+				workflow(events.WorkflowForward, wfv1.WorkflowFailed, failed),
+				workflow(events.WorkflowForward, wfv1.WorkflowFailed, again(1), failed))},
+			want: want{Conditions: map[string]string{
+				ready: "False WorkflowFailed: " + failedText, stalled: "True WorkflowFailed: " + failedText,
+				forward: "False Failed: " + failedText,
+			}},
+		},
+		"StoppedIsNotTriedAgain": {
+			reason: "a workflow that somebody stopped is not tried again",
+			world: observe.World{Group: group(retries(2)), Workflows: wfs(workflow(events.WorkflowForward, wfv1.WorkflowFailed,
+				func(wf *wfv1.Workflow) { wf.Spec.Shutdown = wfv1.ShutdownStrategyStop }))},
+			want: want{Conditions: map[string]string{
+				ready:   "False WorkflowFailed: workflow shop-3-forward was stopped",
+				stalled: "True WorkflowFailed: workflow shop-3-forward was stopped",
+				forward: "False Failed: workflow shop-3-forward was stopped",
+			}},
+		},
+		"FailureOutlivesARetry": {
+			reason: "what another replica knows to be the end is the end, also where this one sees one workflow of two",
+			world: observe.World{Group: group(retries(1), condition(ready, no, "WorkflowFailed", failedText, generation)),
+				Workflows: wfs(workflow(events.WorkflowForward, wfv1.WorkflowFailed, failed))},
+			want: want{Conditions: map[string]string{
+				ready: "False WorkflowFailed: " + failedText, stalled: "True WorkflowFailed: " + failedText,
+				forward: "False Failed: " + failedText,
+			}},
+		},
+		"RequestAfterTheRollback": {
+			reason: "a new request for a spec that was rolled back is not rolled back itself",
+			world: observe.World{
+				Group: group(requested, condition("Accepted", yes, "Accepted", "", generation),
+					condition(rollback, yes, "Succeeded", "workflow shop-3-rollback succeeded", generation)),
+				Workflows: wfs(workflow(events.WorkflowForward, wfv1.WorkflowFailed, failed), workflow(events.WorkflowRollback, wfv1.WorkflowSucceeded)),
+			},
+			want: want{Conditions: map[string]string{
+				ready: "Unknown Progressing: staging the charts", working: "True Progressing: staging the charts",
+				forward: "False Failed: " + failedText,
+			}},
+		},
+		"ReleaseThatWillNotGo": {
+			reason: "a release that will not go is named, in helm-controller's words, while it is waited for",
+			world: observe.World{
+				Group: group(deleting), Workflows: wfs(workflow(events.WorkflowReverse, wfv1.WorkflowRunning)),
+				Releases: []*helmv2.HelmRelease{release(gone, helmReady(no, "UninstallFailed", "hook web-clean timed out")), release()},
+			},
+			want: want{Conditions: map[string]string{
+				ready:   "False Terminating: workflow shop-3-reverse is submitted; HelmRelease target/web-redis cannot be removed: hook web-clean timed out",
+				working: "True Progressing: workflow shop-3-reverse is submitted; HelmRelease target/web-redis cannot be removed: hook web-clean timed out",
+				reverse: "Unknown Progressing: workflow shop-3-reverse is submitted",
+			}},
+		},
+		"ReleaseThatSomebodyHolds": {
+			reason: "a release that Helm is done with, and somebody else is not, says who",
+			world: observe.World{
+				Group: group(deleting), Workflows: wfs(workflow(events.WorkflowReverse, wfv1.WorkflowRunning)),
+				Releases: []*helmv2.HelmRelease{release(gone, helmReady(no, "UninstallSucceeded", "done"), func(hr *helmv2.HelmRelease) {
+					hr.Finalizers = []string{"example.com/hold"}
+				})},
+			},
+			want: want{Conditions: map[string]string{
+				ready:   "False Terminating: workflow shop-3-reverse is submitted; HelmRelease target/web-redis is held by the finalizer example.com/hold",
+				working: "True Progressing: workflow shop-3-reverse is submitted; HelmRelease target/web-redis is held by the finalizer example.com/hold",
+				reverse: "Unknown Progressing: workflow shop-3-reverse is submitted",
+			}},
+		},
+		"ValuesMissing": {
+			reason: "values that are not there are waited for",
+			world: observe.World{Group: group(condition("Staged", yes, "Staged", "", generation),
+				condition("Compiled", no, "ValuesNotFound", "no Secret target/web", generation))},
+			want: want{Conditions: map[string]string{
+				ready:   "False WorkflowTemplateGenerationFailed: no Secret target/web",
+				working: "True Progressing: no Secret target/web",
+			}},
+		},
 		"OtherGroupOfThatName": {
 			reason: "the workflows of a group that was deleted do not count for the one that was made again",
 			world: observe.World{Group: group(), Workflows: wfs(workflow(events.WorkflowForward, wfv1.WorkflowSucceeded,
@@ -305,58 +478,10 @@ func TestSummarize(t *testing.T) {
 				t.Errorf("the status speaks of the generation that there is: got %d", status.ObservedGeneration)
 			}
 			// Nothing is said by the second of two replicas that see the same.
-			for _, c := range tc.world.Group.Status.Conditions {
-				if c.Type == "Accepted" || c.Type == "Staged" || c.Type == "Compiled" {
-					status.Conditions = append(status.Conditions, c)
-				}
-			}
-			tc.world.Group.Status.Conditions = status.Conditions
-			tc.world.Group.Status.ObservedGeneration = status.ObservedGeneration
-			tc.world.Group.Status.LastSucceededGeneration = status.LastSucceededGeneration
-			tc.world.Group.Status.LastHandledReconcileAt = status.LastHandledReconcileAt
-			for i := range tc.world.Group.Status.Conditions {
-				tc.world.Group.Status.Conditions[i].LastTransitionTime = at(-time.Minute)
-			}
+			written(tc.world.Group, status)
 			if again, _ := observe.Summarize(tc.world); observe.Compare(tc.world.Group, again) != observe.NothingNew {
 				t.Errorf("a status that is written is at rest: got %+v", again)
 			}
 		})
-	}
-}
-
-func TestApplications(t *testing.T) {
-	g := group(func(g *v1alpha1.ApplicationGroup) {
-		// The application is named otherwise than its chart and its objects.
-		g.Spec.Applications = []v1alpha1.Application{{DAG: v1alpha1.DAG{Name: "Web"}}, {DAG: v1alpha1.DAG{Name: "idle"}}}
-		g.Status.Applications = []v1alpha1.ApplicationStatus{{Name: "Web", ChartStatus: v1alpha1.ChartStatus{Version: "1", Staged: true}}}
-	})
-	installed := helmReady(metav1.ConditionTrue, "InstallSucceeded", "installed")
-	broken := helmReady(metav1.ConditionFalse, "InstallFailed", "boom")
-	world := observe.World{Group: g, Now: now, Releases: []*helmv2.HelmRelease{
-		release(broken),
-		release(installed, func(hr *helmv2.HelmRelease) { delete(hr.Annotations, v1alpha1.AnnotationSubchart) }),
-		release(installed, func(hr *helmv2.HelmRelease) {
-			hr.Annotations[v1alpha1.AnnotationSubchart] = "of another group"
-			hr.Annotations[v1alpha1.AnnotationGroupUID] = "uid-before"
-		}),
-	}}
-	status, _ := observe.Summarize(world)
-	want := []v1alpha1.ApplicationStatus{{
-		Name:        "Web",
-		ChartStatus: v1alpha1.ChartStatus{Conditions: release(installed).Status.Conditions},
-		Subcharts:   map[string]v1alpha1.ChartStatus{"redis": {Conditions: release(broken).Status.Conditions}},
-	}}
-	if diff := cmp.Diff(want, status.Applications); diff != "" {
-		t.Errorf("releases show under the names that the spec has for them (-want +got):\n%s", diff)
-	}
-
-	g.Status.Conditions, g.Status.ObservedGeneration = status.Conditions, status.ObservedGeneration
-	if told := observe.Compare(g, status); told != observe.Details {
-		t.Errorf("that a release has changed is a detail of the group: got %v", told)
-	}
-	g.Status.Applications[0].Conditions = want[0].Conditions
-	g.Status.Applications[0].Subcharts = map[string]v1alpha1.ChartStatus{"redis": {Version: "2", Staged: true, Conditions: want[0].Subcharts["redis"].Conditions}}
-	if told := observe.Compare(g, status); told != observe.NothingNew {
-		t.Errorf("what the stager says of the same applications is not the watcher's: got %v", told)
 	}
 }

@@ -3,7 +3,6 @@ package observe
 import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/service/groupstatus"
@@ -49,24 +48,38 @@ func Compare(group *v1alpha1.ApplicationGroup, s groupstatus.Status) Told {
 		s.LastHandledReconcileAt != group.Status.LastHandledReconcileAt {
 		return News
 	}
-	if !apiequality.Semantic.DeepEqual(releaseConditions(group.Status.Applications), releaseConditions(s.Applications)) {
+	switch have, want := group.Status.Rollout, s.Rollout; {
+	case have == nil && want == nil:
+	case have == nil || want == nil:
+		return News
+	case have.Workflow != want.Workflow, have.Type != want.Type, have.Generation != want.Generation,
+		have.Revision != want.Revision, have.Phase != want.Phase:
+		return News
+	case !apiequality.Semantic.DeepEqual(have, want):
+		told = Details
+	}
+	if !apiequality.Semantic.DeepEqual(releaseStates(group.Status.Applications), releaseStates(s.Applications)) {
 		return Details
 	}
 	return told
 }
 
-// releaseConditions are the watcher's part of the applications' status, by
-// application and subchart.
-func releaseConditions(applications []v1alpha1.ApplicationStatus) map[[2]string][]metav1.Condition {
-	out := map[[2]string][]metav1.Condition{}
-	for _, app := range applications {
-		if len(app.Conditions) > 0 {
-			out[[2]string{app.Name, ""}] = app.Conditions
+// releaseStates are the watcher's part of the applications' status, by application
+// and subchart.
+func releaseStates(applications []v1alpha1.ApplicationStatus) map[[2]string]v1alpha1.ChartStatus {
+	out := map[[2]string]v1alpha1.ChartStatus{}
+	add := func(application, subchart string, c v1alpha1.ChartStatus) {
+		if c.Phase == "" && len(c.Conditions) == 0 {
+			return
 		}
+		out[[2]string{application, subchart}] = v1alpha1.ChartStatus{
+			Phase: c.Phase, LastTransitionTime: c.LastTransitionTime, Conditions: c.Conditions,
+		}
+	}
+	for _, app := range applications {
+		add(app.Name, "", app.ChartStatus)
 		for name, chart := range app.Subcharts {
-			if len(chart.Conditions) > 0 {
-				out[[2]string{app.Name, name}] = chart.Conditions
-			}
+			add(app.Name, name, chart)
 		}
 	}
 	return out

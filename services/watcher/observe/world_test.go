@@ -13,6 +13,7 @@ import (
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
+	"orkestra.dev/pkg/service/groupstatus"
 )
 
 const generation = 3
@@ -131,4 +132,53 @@ func condition(kind string, status metav1.ConditionStatus, reason, message strin
 			LastTransitionTime: at(-time.Hour),
 		})
 	}
+}
+
+// The states of a group.
+
+func deleting(g *v1alpha1.ApplicationGroup) { g.DeletionTimestamp = new(at(0)) }
+
+func held(g *v1alpha1.ApplicationGroup) { g.Spec.Suspend = true }
+
+func lastSucceeded(generation int64) func(*v1alpha1.ApplicationGroup) {
+	return func(g *v1alpha1.ApplicationGroup) { g.Status.LastSucceededGeneration = generation }
+}
+
+func unchanged(rollout string) func(*v1alpha1.ApplicationGroup) {
+	return func(g *v1alpha1.ApplicationGroup) { g.Status.LastUnchangedRollout = rollout }
+}
+
+func retries(n int32) func(*v1alpha1.ApplicationGroup) {
+	return func(g *v1alpha1.ApplicationGroup) { g.Spec.Remediation = &v1alpha1.Remediation{Retries: n} }
+}
+
+// hold is a workflow that spec.suspend holds.
+func hold(wf *wfv1.Workflow) { wf.Spec.Suspend = new(true) }
+
+// again is the nth workflow after the first of a rollout.
+func again(n int) func(*wfv1.Workflow) {
+	return func(wf *wfv1.Workflow) {
+		wf.Name += "-r" + strconv.Itoa(n)
+		wf.CreationTimestamp = at(-time.Hour + time.Duration(n)*time.Minute)
+	}
+}
+
+func gone(hr *helmv2.HelmRelease) { hr.DeletionTimestamp = new(at(-time.Minute)) }
+
+// written is the group with the status that the watcher has written.
+func written(g *v1alpha1.ApplicationGroup, status groupstatus.Status) {
+	for _, c := range g.Status.Conditions {
+		if c.Type == "Accepted" || c.Type == "Staged" || c.Type == "Compiled" {
+			status.Conditions = append(status.Conditions, c)
+		}
+	}
+	g.Status.Conditions = status.Conditions
+	for i := range g.Status.Conditions {
+		g.Status.Conditions[i].LastTransitionTime = at(-time.Minute)
+	}
+	g.Status.ObservedGeneration = status.ObservedGeneration
+	g.Status.LastSucceededGeneration = status.LastSucceededGeneration
+	g.Status.LastHandledReconcileAt = status.LastHandledReconcileAt
+	g.Status.Rollout = status.Rollout
+	g.Status.Applications = status.Applications
 }

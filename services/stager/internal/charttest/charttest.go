@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/tools/txtar"
+
 	"orkestra.dev/services/stager/archive"
 )
 
@@ -16,7 +18,8 @@ import (
 //	...
 //
 // into a chart archive whose folder is root. A file whose name ends in .tgz is
-// itself written so, indented by one tab, and packed.
+// itself written so, indented by one tab, and packed. What comes before the first file
+// is a comment.
 func Archive(t testing.TB, root, text string) []byte {
 	t.Helper()
 	data, err := archive.Write(root, Files(t, text))
@@ -30,30 +33,15 @@ func Archive(t testing.TB, root, text string) []byte {
 func Files(t testing.TB, text string) []archive.File {
 	t.Helper()
 	var files []archive.File
-	for line := range strings.Lines(text) {
-		name, ok := strings.CutPrefix(line, "-- ")
-		if name, isName := strings.CutSuffix(name, " --\n"); ok && isName {
-			files = append(files, archive.File{Name: name})
-			continue
-		}
-		if len(files) == 0 {
-			if strings.TrimSpace(line) != "" {
-				t.Fatalf("text before the first file: %q", line)
+	for _, f := range txtar.Parse([]byte(text)).Files {
+		if strings.HasSuffix(f.Name, ".tgz") {
+			var inner strings.Builder
+			for line := range strings.Lines(string(f.Data)) {
+				inner.WriteString(strings.TrimPrefix(line, "\t"))
 			}
-			continue
+			f.Data = Archive(t, "inner", inner.String())
 		}
-		last := &files[len(files)-1]
-		last.Data = append(last.Data, line...)
-	}
-	for i, f := range files {
-		if !strings.HasSuffix(f.Name, ".tgz") {
-			continue
-		}
-		var inner strings.Builder
-		for line := range strings.Lines(string(f.Data)) {
-			inner.WriteString(strings.TrimPrefix(line, "\t"))
-		}
-		files[i].Data = Archive(t, "inner", inner.String())
+		files = append(files, archive.File{Name: f.Name, Data: f.Data})
 	}
 	return files
 }

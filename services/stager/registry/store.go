@@ -1,0 +1,36 @@
+package registry
+
+import (
+	"context"
+	"time"
+
+	"orkestra.dev/services/stager/internal/lru"
+)
+
+// store keeps what has a digest, and fetches what it does not have once for all who
+// want it at the time.
+type store struct {
+	timeout   time.Duration
+	kept      *lru.Cache[[]byte]
+	downloads flights[[]byte]
+}
+
+// get what has a digest in a repository, or, where digest is empty, what is at a place:
+// that is not kept. Repositories, which are read with different credentials, share
+// nothing.
+func (s *store) get(ctx context.Context, repository, digest, place string, fetch func(context.Context) ([]byte, error)) ([]byte, error) {
+	key := repository + " " + digest
+	if digest == "" {
+		return s.downloads.do(ctx, key+place, s.timeout, fetch)
+	}
+	if data, ok := s.kept.Get(key); ok {
+		return data, nil
+	}
+	return s.downloads.do(ctx, key, s.timeout, func(ctx context.Context) ([]byte, error) {
+		data, err := fetch(ctx)
+		if err == nil {
+			s.kept.Put(key, data, int64(len(data)))
+		}
+		return data, err
+	})
+}
