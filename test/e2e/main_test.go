@@ -80,6 +80,8 @@ func up(ctx context.Context) (down func() error, err error) {
 	o := stack.Options{
 		Root: env.root, Dir: filepath.Join(env.root, ".local", "e2e"),
 		Services: true, Replicas: replicas, Log: os.Stdout, LogLevel: "debug",
+		// Hundreds of times as often as by default: what is collected too early fails a test.
+		ServiceArgs: map[string][]string{"stager": {"--collect-every", "1s", "--collect-grace", "2s"}},
 	}
 	// What an earlier run left is of no use, and its events would be counted.
 	if old, err := stack.Open(o); err == nil {

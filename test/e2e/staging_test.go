@@ -14,8 +14,10 @@ import (
 	"testing"
 	"time"
 
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/local/stack"
@@ -287,5 +289,40 @@ func TestCredentialsAreMended(t *testing.T) {
 	if err := env.client.Update(t.Context(), secret); err != nil {
 		t.Fatal(err)
 	}
+	awaitReady(t, name, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
+}
+
+// Charts that no revision and no release needs any more are collected, and staged again
+// when they are wanted again.
+func TestOldChartsAreCollected(t *testing.T) {
+	s := serve(t)
+	const name = "collected"
+	g := chain(name, s.URL, 1)
+	g.Spec.RevisionHistoryLimit = new(int32(1))
+	for i, version := range []string{"1.0.0", "1.1.0", "1.2.0"} {
+		add(t, s, "small", version, configMapChart())
+		if i == 0 {
+			create(t, g)
+		} else {
+			update(t, name, func(g *v1alpha1.ApplicationGroup) { g.Spec.Applications[0].Spec.Chart.Version = version })
+		}
+		awaitReady(t, name, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
+	}
+	eventually(t, time.Minute, "the charts of old revisions to go", func(ctx context.Context) error {
+		var charts sourcev1.HelmChartList
+		if err := env.client.List(ctx, &charts, client.MatchingLabels{v1alpha1.LabelOwner: name}); err != nil {
+			return err
+		}
+		staged, err := museum(ctx, name)
+		if err != nil {
+			return err
+		}
+		kept, _ := staged["small"].([]any)
+		if len(charts.Items) != 1 || charts.Items[0].Spec.Version != "1.2.0" || len(kept) != 1 {
+			return fmt.Errorf("%d HelmCharts, and in ChartMuseum %v", len(charts.Items), kept)
+		}
+		return nil
+	})
+	update(t, name, func(g *v1alpha1.ApplicationGroup) { g.Spec.Applications[0].Spec.Chart.Version = "1.0.0" })
 	awaitReady(t, name, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
 }
