@@ -9,6 +9,8 @@ require (
 	github.com/fluxcd/pkg/apis/meta v1.30.2
 	github.com/google/go-cmp v0.7.0
 	github.com/google/go-containerregistry v0.21.6
+	github.com/opencontainers/go-digest v1.0.0
+	github.com/opencontainers/image-spec v1.1.1
 	github.com/sigstore/sigstore v1.10.8
 	github.com/spf13/cobra v1.10.2
 	github.com/spf13/pflag v1.0.10
@@ -22,6 +24,7 @@ require (
 	orkestra.dev/api v0.0.0
 	orkestra.dev/pkg/events v0.0.0
 	orkestra.dev/pkg/graph v0.0.0
+	orkestra.dev/services/auditor v0.0.0
 	orkestra.dev/services/compiler v0.0.0
 	orkestra.dev/services/stager v0.0.0
 	sigs.k8s.io/controller-runtime v0.25.2
@@ -37,8 +40,6 @@ require (
 	github.com/docker/cli v29.4.3+incompatible // indirect
 	github.com/docker/docker-credential-helpers v0.9.5 // indirect
 	github.com/fluxcd/source-controller/api v1.9.6 // indirect
-	github.com/opencontainers/go-digest v1.0.0 // indirect
-	github.com/opencontainers/image-spec v1.1.1 // indirect
 	github.com/secure-systems-lab/go-securesystemslib v0.11.0 // indirect
 	github.com/sigstore/protobuf-specs v0.5.0 // indirect
 	github.com/youmark/pkcs8 v0.0.0-20240726163527-a2c0da244d78 // indirect
@@ -181,6 +182,7 @@ replace (
 	orkestra.dev/pkg/readiness => ../pkg/readiness
 	orkestra.dev/pkg/service => ../pkg/service
 	orkestra.dev/pkg/values => ../pkg/values
+	orkestra.dev/services/auditor => ../services/auditor
 	orkestra.dev/services/compiler => ../services/compiler
 	orkestra.dev/services/stager => ../services/stager
 )

@@ -1,5 +1,11 @@
 package v1alpha1
 
+import (
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
 // Names in metadata that users and tools rely on. The prefix is the original's.
 const (
 	metadataPrefix = "orkestra.azure.microsoft.com/"
@@ -22,6 +28,11 @@ const (
 	// whatever is left of it: its releases are deleted and not waited for.
 	AnnotationForceDelete = metadataPrefix + "force-delete"
 
+	// AnnotationOrphan with the value Orphaned is on a group that was deleted with
+	// --cascade=orphan, so that this is known when Kubernetes is done with its part of it.
+	AnnotationOrphan = metadataPrefix + "orphan"
+	Orphaned         = "true"
+
 	// AnnotationReferences on a group is what the rollout that was announced last saw
 	// of the Secrets and ConfigMaps that the group refers to,
 	// <rollout>/<values>/<credentials>: digests of names, UIDs and resource versions.
@@ -29,6 +40,10 @@ const (
 	// AnnotationUnusedSince on a HelmChart is when the stager found nobody to refer to
 	// it, RFC 3339: it is deleted a while later.
 	AnnotationUnusedSince = metadataPrefix + "unused-since"
+
+	// AnnotationNudgedAt on a Workflow is when it was written for no other reason than
+	// to have Argo look at it, RFC 3339.
+	AnnotationNudgedAt = metadataPrefix + "nudged-at"
 
 	// LabelGeneration is the group's generation, on a Workflow and a HelmRelease.
 	LabelGeneration = metadataPrefix + "appgroup-generation"
@@ -48,6 +63,11 @@ const (
 	// rolled out whole.
 	LabelRevision = metadataPrefix + "revision"
 	RevisionGood  = "good"
+
+	// AnnotationRevision on a Workflow is the name of the ControllerRevision that it
+	// brings the group to: of a forward one its own, of a rollback the one that it goes
+	// back to. A reverse has none.
+	AnnotationRevision = metadataPrefix + "revision"
 
 	// AnnotationParentChart is the name of the chart that a piece was split from,
 	// on a HelmRelease.
@@ -86,3 +106,10 @@ const (
 	// there on the release of the application's own chart.
 	AnnotationSubchart = metadataPrefix + "subchart"
 )
+
+// GoesAlone says whether a group is being deleted without its releases: they, and the
+// charts that they are installed from, stay as they are.
+func GoesAlone(group metav1.Object) bool {
+	return group.GetDeletionTimestamp() != nil && (group.GetAnnotations()[AnnotationOrphan] == Orphaned ||
+		slices.Contains(group.GetFinalizers(), metav1.FinalizerOrphanDependents))
+}

@@ -9,6 +9,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// walkThreshold is how long the server keeps the consumer of a reader that died.
+const walkThreshold = time.Minute
+
 // FollowOptions select events; the zero value selects all that are stored.
 type FollowOptions struct {
 	// Group, where not empty.
@@ -72,10 +75,20 @@ func (b *Bus) walk(ctx context.Context, stream string, config jetstream.OrderedC
 		return fmt.Errorf("reaching stream %s: %w", stream, err)
 	}
 	end := s.CachedInfo().State.LastSeq
+	config.InactiveThreshold = walkThreshold
 	c, err := s.OrderedConsumer(try, config)
 	if err != nil {
 		return fmt.Errorf("reading stream %s: %w", stream, err)
 	}
+	defer func() {
+		// The library leaves the consumer to its threshold, and who asks often would have
+		// many at a time. Who may not delete it does.
+		if info := c.CachedInfo(); info != nil {
+			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+			defer cancel()
+			_ = s.DeleteConsumer(end, info.Name)
+		}
+	}()
 	if !follow && c.CachedInfo().NumPending == 0 {
 		return nil
 	}

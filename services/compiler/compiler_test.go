@@ -342,6 +342,7 @@ func TestSuperseded(t *testing.T) {
 		"Requested":     {"a rollout that was requested again", []client.Object{requested}, events.New(rollout(3), chartsStaged)},
 		"MadeAgain":     {"a group that was deleted and made again", []client.Object{another}, events.New(rollout(3), chartsStaged)},
 		"Deleted":       {"a group that is being deleted is not rolled out", []client.Object{deleted(newGroup())}, events.New(rollout(3), chartsStaged)},
+		"Alone":         {"of a group that goes alone nothing is undone", []client.Object{alone(newGroup()), release("a", uid)}, events.New(rollout(3), events.GroupDeleting{})},
 		"NotDeleted":    {"a group that is not being deleted is not undone", []client.Object{newGroup(), release("a", uid)}, events.New(rollout(3), events.GroupDeleting{})},
 		"NewerWorkflow": {"a newer workflow is not stopped", []client.Object{newGroup(), workflow(t, rollout(4), events.WorkflowForward, 0)}, events.New(rollout(3), chartsStaged)},
 	}

@@ -164,10 +164,15 @@ func (c *compiler) current(ctx context.Context, rollout events.Rollout) (*v1alph
 // deleting is the group of a rollout that is being deleted.
 func (c *compiler) deleting(ctx context.Context, rollout events.Rollout) (*v1alpha1.ApplicationGroup, error) {
 	group, err := c.asked(ctx, rollout)
-	if err == nil && group.DeletionTimestamp.IsZero() {
+	switch {
+	case err != nil:
+		return nil, err
+	case group.DeletionTimestamp.IsZero():
 		return nil, events.Superseded("group " + rollout.Group + ", which is not being deleted")
+	case v1alpha1.GoesAlone(group):
+		return nil, events.Superseded("group " + rollout.Group + ", which goes without its releases")
 	}
-	return group, err
+	return group, nil
 }
 
 // reject says that no workflow can be made of the group. That is an outcome, which

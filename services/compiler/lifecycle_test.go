@@ -183,6 +183,11 @@ func TestRetries(t *testing.T) {
 	if !strings.HasSuffix(name(1), "-r1") || len(c.workflows()) != 3 {
 		t.Errorf("two retries are three workflows: %v", c.workflows())
 	}
+	for _, wf := range c.workflows() {
+		if to := wf.Annotations[v1alpha1.AnnotationRevision]; to != compile.RevisionName(r) {
+			t.Errorf("workflow %s is another try of the same revision, and says %q", wf.Name, to)
+		}
+	}
 	if nodes, _ := c.plan(name(2)); nodes["a.a-x"].Release.Spec.ChartRef.Name != "g-a-x-01234567" || nodes["a.a-x"].Release.Annotations[v1alpha1.AnnotationWorkflow] != name(2) {
 		t.Errorf("a retry has the charts of the first: %v", nodes)
 	}
@@ -433,4 +438,12 @@ func TestJobsAreCollected(t *testing.T) {
 	if there(first) || !there(second) {
 		t.Errorf("the Job of a revision that is gone goes, and the other stays: %v, %v", there(first), there(second))
 	}
+}
+
+// alone is a group that was deleted with --cascade=orphan.
+func alone(group *v1alpha1.ApplicationGroup) *v1alpha1.ApplicationGroup {
+	group.DeletionTimestamp = new(metav1.Now())
+	group.Finalizers = []string{v1alpha1.Finalizer}
+	group.Annotations = map[string]string{v1alpha1.AnnotationOrphan: v1alpha1.Orphaned}
+	return group
 }

@@ -129,7 +129,10 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 		count:  func(action string) { actions.WithLabelValues(action).Inc() },
 	}
 	wakes := newWakes(w.look)
-	r := &resync{live: e.Manager.GetAPIReader(), namespace: e.Namespace, every: o.resync, plans: plans, wakes: wakes, log: e.Log}
+	r := &resync{
+		live: e.Manager.GetAPIReader(), client: e.Manager.GetClient(), reader: w.reader, now: time.Now,
+		namespace: e.Namespace, every: o.resync, plans: plans, wakes: wakes, log: e.Log,
+	}
 	if err := e.Manager.Add(manager.RunnableFunc(r.run)); err != nil {
 		return fmt.Errorf("adding the resync: %w", err)
 	}

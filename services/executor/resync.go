@@ -17,15 +17,20 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/services/executor/execute"
 )
 
 // parallelLooks of one resync.
 const parallelLooks = 4
 
 // resync looks at every workflow that runs, now and then: an event may be lost,
-// with all of NATS, or with a watcher that was away when a release was deleted.
+// with all of NATS, or with a watcher that was away when a release was deleted; and Argo
+// may have missed what we wrote.
 type resync struct {
 	live      client.Reader
+	client    client.Client
+	reader    *reader
+	now       func() time.Time
 	namespace string
 	every     time.Duration
 	plans     *plans
@@ -68,12 +73,36 @@ func (r *resync) once(ctx context.Context) error {
 			if err := ignoreEnded(r.wakes.do(ctx, wake{workflow: wf.Name})); err != nil {
 				r.log.Warn("looking at a running workflow", "group", wf.Labels[v1alpha1.LabelOwner], "workflow", wf.Name, "error", err)
 			}
+			if err := ignoreEnded(r.nudge(ctx, wf.Name)); err != nil {
+				r.log.Warn("looking whether Argo goes on", "group", wf.Labels[v1alpha1.LabelOwner], "workflow", wf.Name, "error", err)
+			}
 			return nil
 		})
 	}
 	err = looks.Wait()
 	r.plans.keep(uids)
 	return err
+}
+
+// nudge writes to a workflow with which Argo does not go on, so that Argo sees it anew.
+func (r *resync) nudge(ctx context.Context, name string) error {
+	stored, err := r.reader.workflow(ctx, name)
+	if err != nil {
+		return err
+	}
+	s := &seen{stored: stored}
+	if err := s.hydrate(); err != nil {
+		return err
+	}
+	if !execute.Stalled(s.Workflow, r.now()) {
+		return nil
+	}
+	r.log.Info("nudging Argo", "group", stored.Labels[v1alpha1.LabelOwner], "workflow", name)
+	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.AnnotationNudgedAt, r.now().UTC().Format(time.RFC3339Nano))
+	if err := r.client.Patch(ctx, stored, client.RawPatch(types.MergePatchType, patch), client.FieldOwner(fieldManager)); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("nudging workflow %s: %w", name, err)
+	}
+	return nil
 }
 
 // unfinished selects our workflows that Argo has not ended.

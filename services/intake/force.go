@@ -32,13 +32,8 @@ const maxLeft = 10
 // force lets a group go that its owner will not wait for. What runs is stopped, so that
 // nothing new is made; what is there is told to go, and left to helm-controller.
 func (r *reconciler) force(ctx context.Context, s admit.State) (ctrl.Result, error) {
-	for _, wf := range s.Workflows {
-		if wf.Finished {
-			continue
-		}
-		if err := r.stop(ctx, wf.Name); err != nil {
-			return ctrl.Result{}, err
-		}
+	if _, err := r.stopAll(ctx, s.Workflows); err != nil {
+		return ctrl.Result{}, err
 	}
 	releases, err := r.releases(ctx, s.Group)
 	if err != nil {
@@ -67,6 +62,20 @@ func (r *reconciler) force(ctx context.Context, s admit.State) (ctrl.Result, err
 	})
 }
 
+// stopAll stops what runs, and says whether anything does.
+func (r *reconciler) stopAll(ctx context.Context, workflows []admit.Workflow) (running bool, err error) {
+	for _, wf := range workflows {
+		if wf.Finished {
+			continue
+		}
+		running = true
+		if err := r.stop(ctx, wf.Name); err != nil {
+			return running, err
+		}
+	}
+	return running, nil
+}
+
 // stop asks Argo to end a workflow, held or not.
 func (r *reconciler) stop(ctx context.Context, name string) error {
 	wf := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: r.namespace, Name: name}}
@@ -81,8 +90,10 @@ func (r *reconciler) stop(ctx context.Context, name string) error {
 // release lets the group go, and says so: first the events, for when the finalizer is
 // gone nobody would know to tell them.
 func (r *reconciler) release(ctx context.Context, s admit.State, told groupevent.Event) (ctrl.Result, error) {
-	if err := r.removeNamespaces(ctx, s.Group); err != nil {
-		return ctrl.Result{}, err
+	if !v1alpha1.GoesAlone(s.Group) {
+		if err := r.removeNamespaces(ctx, s.Group); err != nil {
+			return ctrl.Result{}, err
+		}
 	}
 	if err := r.sayOne(ctx, s.Rollout, events.GroupDeleted{}); err != nil {
 		return ctrl.Result{}, err

@@ -169,6 +169,7 @@ func asksForMore() predicate.Predicate {
 			before.GetGeneration() != after.GetGeneration() ||
 			before.GetAnnotations()[v1alpha1.AnnotationRequestedAt] != after.GetAnnotations()[v1alpha1.AnnotationRequestedAt] ||
 			before.GetAnnotations()[v1alpha1.AnnotationForceDelete] != after.GetAnnotations()[v1alpha1.AnnotationForceDelete] ||
+			v1alpha1.GoesAlone(before) != v1alpha1.GoesAlone(after) ||
 			len(before.GetFinalizers()) != len(after.GetFinalizers()) ||
 			before.GetDeletionTimestamp().IsZero() != after.GetDeletionTimestamp().IsZero() ||
 			turned(before, after)

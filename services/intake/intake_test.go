@@ -10,6 +10,8 @@ import (
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -37,7 +39,7 @@ type world struct {
 func newWorld(t *testing.T, objects ...client.Object) *world {
 	t.Helper()
 	s := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, helmv2.AddToScheme, corev1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, helmv2.AddToScheme, corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme} {
 		if err := add(s); err != nil {
 			t.Fatal(err)
 		}
@@ -355,8 +357,11 @@ func TestAsksForMore(t *testing.T) {
 		before, change func(*v1alpha1.ApplicationGroup)
 		want           bool
 	}{
-		"a new spec":                             {withValues, func(g *v1alpha1.ApplicationGroup) { g.Generation = 2 }, true},
-		"force":                                  {deleted, forcedOut, true},
+		"a new spec": {withValues, func(g *v1alpha1.ApplicationGroup) { g.Generation = 2 }, true},
+		"force":      {deleted, forcedOut, true},
+		"that it goes alone": {deleted, func(g *v1alpha1.ApplicationGroup) {
+			g.Annotations = map[string]string{v1alpha1.AnnotationOrphan: "true"}
+		}, true},
 		"ready, of a group that has an interval": {hourly, turn, true},
 		"ready, of a group that has values":      {withValues, turn, true},
 		"ready, of any other":                    {deleted, turn, false},

@@ -82,7 +82,10 @@ func (r *reconciler) look(ctx context.Context, groups, references client.Reader,
 		return s, err
 	}
 	s.Releases = len(releases)
-	s.Workflows, err = r.workflows(ctx, group)
+	if s.Workflows, err = r.workflows(ctx, group); err != nil {
+		return s, err
+	}
+	s.Disowned, err = r.disowned(ctx, group)
 	return s, err
 }
 
@@ -193,6 +196,12 @@ func (r *reconciler) act(ctx context.Context, s admit.State, d admit.Decision) (
 
 	case admit.Force:
 		return r.force(ctx, s)
+
+	case admit.RecordOrphan:
+		return r.recordOrphan(ctx, s)
+
+	case admit.Orphan:
+		return r.orphan(ctx, s)
 
 	case admit.Release:
 		return r.release(ctx, s, groupevent.Event{

@@ -433,23 +433,6 @@ func TestTroubleOfOurOwnIsNotTheGroups(t *testing.T) {
 	}
 }
 
-func TestDeleted(t *testing.T) {
-	gone := newGroup("one")
-	deleted := events.New(groupstatus.RolloutOf(gone), events.GroupDeleted{})
-	w := newWorld(t)
-	w.museum.held[museumChart{"shop", "1.0.0"}] = "d"
-	if _, err := w.handle(t.Context(), deleted); err != nil || len(w.museum.held) > 0 {
-		t.Errorf("a group's charts go with it: %v, %v", err, w.museum.held)
-	}
-	other := newGroup("one")
-	other.UID = "another"
-	w = newWorld(t, other)
-	w.museum.held[museumChart{"shop", "1.0.0"}] = "d"
-	if _, err := w.handle(t.Context(), deleted); !events.IsSuperseded(err) || len(w.museum.held) != 1 {
-		t.Errorf("those of another group of its name stay: %v, %v", err, w.museum.held)
-	}
-}
-
 func TestBackoff(t *testing.T) {
 	var got []string
 	for _, n := range []uint64{0, 1, 2, 3, 7, 8, 1000} {
@@ -457,37 +440,5 @@ func TestBackoff(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"1s", "1s", "2s", "4s", "1m4s", "2m0s", "2m0s"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
-func TestOptions(t *testing.T) {
-	good := options{museumURL: "http://museum:8080", workers: 1, cacheMiB: 1, patience: time.Second}
-	for name, c := range map[string]struct {
-		change func(*options)
-		say    string
-	}{
-		"Good":     {func(*options) {}, ""},
-		"None":     {func(o *options) { o.museumURL = "" }, "--chartmuseum-url is missing"},
-		"NotHTTP":  {func(o *options) { o.stagingURL = "oci://museum" }, "--staging-url"},
-		"Password": {func(o *options) { o.museumURL = "http://user:canary@museum" }, "leave them out"},
-		"Workers":  {func(o *options) { o.workers = 0 }, "--workers"},
-		"Cache":    {func(o *options) { o.cacheMiB = 0 }, "--chart-cache-size"},
-		"Patience": {func(o *options) { o.patience = 0 }, "--ready-timeout"},
-		"Hosts": {func(o *options) {
-			o.allowHosts = []string{"ghcr.io", "*.example.com"}
-			o.plainHosts = []string{"registry:5000"}
-		}, ""},
-		"HostURL":  {func(o *options) { o.allowHosts = []string{"https://ghcr.io"} }, "--allow-hosts"},
-		"HostPath": {func(o *options) { o.plainHosts = []string{"registry:5000/charts"} }, "--plain-http-hosts"},
-		"Collect":  {func(o *options) { o.collectGrace = -1 }, "--collect-grace"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			o := good
-			c.change(&o)
-			err := o.validate()
-			if c.say == "" && err != nil || c.say != "" && (err == nil || !strings.Contains(err.Error(), c.say) || strings.Contains(err.Error(), "canary")) {
-				t.Errorf("got %v, want it to say %q", err, c.say)
-			}
-		})
 	}
 }

@@ -238,6 +238,9 @@ func templateAttacks() map[string]attack {
 		"DeepParens":  {"parentheses in parentheses", in("{{" + strings.Repeat("(", 900_000) + "a" + strings.Repeat(")", 900_000) + "}}"), "depth"},
 		"Actions":     {"more actions than templates have", in(strings.Repeat("{{a}}", 1_000_000)), "of the templates are actions"},
 		"MostActions": {"as many actions as may be", lots(4, 500<<10, "{{a}}"), ""},
+		"MostQuoted":  {"as many actions as may be, each of a quoted text", lots(6, 5<<20-1000, "{{`"+strings.Repeat("x", 200)+"`}}"), ""},
+		"QuotedText":  {"all that fits of texts in quotes", lots(6, 5<<20-1000, "{{`"+strings.Join(numbered(180_000, "line %d\n"), "")+"`}}"), ""},
+		"QuotedLines": {"the same with quotes that are taken off", lots(6, 5<<20-1000, "{{\""+strings.Repeat("\\n", 1<<20)+"\"}}"), ""},
 		"OneAction":   {"one action that is as long as may be", in("{{a" + strings.Repeat(" a", 1<<20-10) + "}}"), ""},
 		"Pipeline":    {"one long pipeline", in("{{a" + strings.Repeat("|a", 1<<20-10) + "}}"), ""},
 		"Text":        {"all that fits of text with some actions", lots(6, 5<<20-1000, strings.Join(numbered(100_000, "line %d\n"), "")+"{{a}}"), ""},
@@ -292,42 +295,56 @@ func numbered(n int, format string) []string {
 }
 
 func TestHostileArchives(t *testing.T) {
+	for _, attacks := range []map[string]attack{archiveAttacks(), chartAttacks(), templateAttacks(), splitAttacks()} {
+		for name, a := range attacks {
+			t.Run(name, func(t *testing.T) { a.mount(t, hostileTime) })
+		}
+	}
+}
+
+// run stages the archive once, and says what came of it and how much of a processor it took.
+func (a attack) run(t *testing.T, self, path string) (v verdict, took time.Duration) {
+	cmd := exec.CommandContext(t.Context(), self)
+	var out, said bytes.Buffer
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), envArchive+"="+path), &out, &said
+	err := cmd.Run()
+	if err != nil || json.Unmarshal(out.Bytes(), &v) != nil {
+		t.Fatalf("%s ends the process: %v\n%.3000s", a.promise, err, said.String())
+	}
+	return v, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+}
+
+// mount the attack in a process of its own, which may take that much of a processor.
+func (a attack) mount(t *testing.T, most time.Duration) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, attacks := range []map[string]attack{archiveAttacks(), chartAttacks(), templateAttacks(), splitAttacks()} {
-		for name, a := range attacks {
-			t.Run(name, func(t *testing.T) {
-				path := filepath.Join(t.TempDir(), "chart.tgz")
-				data := a.archive(t)
-				if len(data) > 10<<20 {
-					t.Fatalf("the registry would not fetch %d bytes", len(data))
-				}
-				if err := os.WriteFile(path, data, 0o600); err != nil {
-					t.Fatal(err)
-				}
-				cmd := exec.CommandContext(t.Context(), self)
-				var out, said bytes.Buffer
-				cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), envArchive+"="+path), &out, &said
-				err := cmd.Run()
-				took := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-				var v verdict
-				if err != nil || json.Unmarshal(out.Bytes(), &v) != nil {
-					t.Fatalf("%s ends the process: %v\n%.3000s", a.promise, err, said.String())
-				}
-				memory := v.Memory << 10
-				t.Logf("%d KiB: %s, %d MiB: %s", len(data)>>10, took, memory>>20, v.Message)
-				switch {
-				case a.say == "" && v.Reason != "":
-					t.Errorf("%s is staged: %s", a.promise, v.Message)
-				case a.say != "" && (v.Reason != v1alpha1.ReasonInvalidChart || !strings.Contains(v.Message, a.say)):
-					t.Errorf("%s is refused: %q because of %q, want it to say %q", a.promise, v.Message, v.Reason, a.say)
-				}
-				if took > hostileTime || memory > hostileMemory {
-					t.Errorf("%s: it took %s of processor time and %d MiB", a.promise, took, memory>>20)
-				}
-			})
+	path := filepath.Join(t.TempDir(), "chart.tgz")
+	data := a.archive(t)
+	if len(data) > 10<<20 {
+		t.Fatalf("the registry would not fetch %d bytes", len(data))
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v, took := a.run(t, self, path)
+	// What else the machine does makes it slower, and never faster.
+	for range 2 {
+		if took > most {
+			_, again := a.run(t, self, path)
+			took = min(took, again)
 		}
+	}
+	memory := v.Memory << 10
+	t.Logf("%d KiB: %s, %d MiB: %s", len(data)>>10, took, memory>>20, v.Message)
+	switch {
+	case a.say == "" && v.Reason != "":
+		t.Errorf("%s is staged: %s", a.promise, v.Message)
+	case a.say != "" && (v.Reason != v1alpha1.ReasonInvalidChart || !strings.Contains(v.Message, a.say)):
+		t.Errorf("%s is refused: %q because of %q, want it to say %q", a.promise, v.Message, v.Reason, a.say)
+	}
+	if took > most || memory > hostileMemory {
+		t.Errorf("%s: it took %s of processor time and %d MiB", a.promise, took, memory>>20)
 	}
 }

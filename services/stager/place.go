@@ -7,7 +7,10 @@ import (
 	"sync"
 	"time"
 
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
@@ -204,13 +207,21 @@ func poll(ctx context.Context, every, within time.Duration, ask func() (bool, er
 	}
 }
 
-// deleted empties the repository of a group that is gone.
+// deleted empties the repository of a group that is gone, but for what HelmCharts need
+// that nobody owns: those of a group that went alone.
 func (s *stager) deleted(ctx context.Context, r events.Rollout) error {
 	h, err := s.museum.Held(ctx, r.Group)
 	if err != nil {
 		return events.RetryAfter(0, err)
 	}
+	orphans, err := s.orphans(ctx, r.Group)
+	if err != nil {
+		return err
+	}
 	for c := range h {
+		if orphans[c] {
+			continue
+		}
 		// Another group of that name may have come meanwhile: the charts are its.
 		var group v1alpha1.ApplicationGroup
 		switch err := s.client.Get(ctx, client.ObjectKey{Name: r.Group}, &group); {
@@ -224,4 +235,27 @@ func (s *stager) deleted(ctx context.Context, r events.Rollout) error {
 		}
 	}
 	return nil
+}
+
+// orphans are the charts in the repository of a group that HelmCharts refer to which
+// nobody owns. They lost their owner before the end of the group was said, which the
+// informer may not show yet: they are read live.
+func (s *stager) orphans(ctx context.Context, group string) (map[museumChart]bool, error) {
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(sourcev1.GroupVersion.WithKind(sourcev1.HelmChartKind + "List"))
+	labels := client.MatchingLabels{v1alpha1.LabelOwner: v1alpha1.Shorten(group, v1alpha1.MaxLabel)}
+	if err := s.client.List(ctx, list, client.InNamespace(s.namespace), labels); err != nil {
+		return nil, fmt.Errorf("listing the HelmCharts of group %s: %w", group, err)
+	}
+	out := map[museumChart]bool{}
+	for i := range list.Items {
+		var h sourcev1.HelmChart
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(list.Items[i].Object, &h); err != nil {
+			return nil, fmt.Errorf("reading HelmChart %s: %w", list.Items[i].GetName(), err)
+		}
+		if len(h.OwnerReferences) == 0 && !leaving(&h) {
+			out[museumChart{h.Spec.Chart, h.Spec.Version}] = true
+		}
+	}
+	return out, nil
 }

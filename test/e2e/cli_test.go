@@ -33,9 +33,9 @@ func orkestra(t *testing.T, args ...string) (code int, out, errs string) {
 	return cmd.ProcessState.ExitCode(), o.String(), e.String()
 }
 
-// says runs the command line, and fails unless it ends with the code and says all the
+// answers runs the command line, and fails unless it ends with the code and says all the
 // words, on either stream.
-func says(t *testing.T, code int, words []string, args ...string) string {
+func answers(t *testing.T, code int, words []string, args ...string) string {
 	t.Helper()
 	got, out, errs := orkestra(t, args...)
 	if got != code {
@@ -56,7 +56,7 @@ func revisions(t *testing.T, name string) map[int64]string {
 		Revision int64  `json:"revision"`
 		Status   string `json:"status"`
 	}
-	raw := says(t, 0, nil, "history", name, "-o", "json")
+	raw := answers(t, 0, nil, "history", name, "-o", "json")
 	if err := json.Unmarshal([]byte(raw), &views); err != nil {
 		t.Fatalf("reading the history: %v\n%s", err, raw)
 	}
@@ -75,41 +75,41 @@ func TestCommandsGoBack(t *testing.T) {
 	}
 	const name = "cliback"
 	create(t, chain(name, s.URL, 3))
-	says(t, 0, []string{"Ready", "generation 1 is rolled out"}, "status", name, "--watch", "--timeout", "1m")
-	says(t, 0, nil, "diff", name)
+	answers(t, 0, []string{"Ready", "generation 1 is rolled out"}, "status", name, "--watch", "--timeout", "1m")
+	answers(t, 0, nil, "diff", name)
 	for _, v := range []string{"1.1.0", "1.2.0"} {
 		update(t, name, func(g *v1alpha1.ApplicationGroup) { g.Spec.Applications[1].Spec.Chart.Version = v })
-		says(t, 0, nil, "status", name, "--watch", "--timeout", "1m")
+		answers(t, 0, nil, "status", name, "--watch", "--timeout", "1m")
 	}
 	if diff := cmp.Diff(map[int64]string{1: "good", 2: "good", 3: "current"}, revisions(t, name)); diff != "" {
 		t.Errorf("history (-want +got):\n%s", diff)
 	}
 
-	says(t, 0, nil, "diff", name)
-	says(t, 1, []string{"downgraded  application a1: small 1.2.0 -> 1.0.0"}, "diff", name, "--revision", "1")
-	says(t, 2, []string{"no revision 9"}, "diff", name, "--revision", "9")
+	answers(t, 0, nil, "diff", name)
+	answers(t, 1, []string{"downgraded  application a1: small 1.2.0 -> 1.0.0"}, "diff", name, "--revision", "1")
+	answers(t, 2, []string{"no revision 9"}, "diff", name, "--revision", "9")
 
-	says(t, 2, []string{"--yes"}, "rollback", name) // nobody to ask
-	says(t, 0, []string{"would go back to revision 2"}, "rollback", name, "--dry-run=server")
+	answers(t, 2, []string{"--yes"}, "rollback", name) // nobody to ask
+	answers(t, 0, []string{"would go back to revision 2"}, "rollback", name, "--dry-run=server")
 	if diff := cmp.Diff(map[int64]string{1: "good", 2: "good", 3: "current"}, revisions(t, name)); diff != "" {
 		t.Errorf("history after what changed nothing (-want +got):\n%s", diff)
 	}
-	says(t, 0, []string{"goes back to revision 2, as generation 4"}, "rollback", name, "--yes", "--wait", "--timeout", "1m")
+	answers(t, 0, []string{"goes back to revision 2, as generation 4"}, "rollback", name, "--yes", "--wait", "--timeout", "1m")
 	want := map[string]string{name + "/a0": "1.0.0", name + "/a1": "1.1.0", name + "/a2": "1.0.0"}
 	if diff := cmp.Diff(want, chartVersions(t, name)); diff != "" {
 		t.Errorf("installed after the rollback (-want +got):\n%s", diff)
 	}
-	says(t, 0, []string{"goes back to revision 1"}, "rollback", name, "--revision", "1", "--yes", "--wait", "--timeout", "1m")
+	answers(t, 0, []string{"goes back to revision 1"}, "rollback", name, "--revision", "1", "--yes", "--wait", "--timeout", "1m")
 	want[name+"/a1"] = "1.0.0"
 	if diff := cmp.Diff(want, chartVersions(t, name)); diff != "" {
 		t.Errorf("installed after the second rollback (-want +got):\n%s", diff)
 	}
 
-	says(t, 1, []string{"it is ready", "orkestra reconcile " + name}, "retry", name)
-	says(t, 0, []string{"generation 5"}, "reconcile", name, "--wait", "--timeout", "1m")
-	says(t, 0, []string{"the group is gone"}, "delete", name, "--yes", "--wait", "--timeout", "1m")
+	answers(t, 1, []string{"it is ready", "orkestra reconcile " + name}, "retry", name)
+	answers(t, 0, []string{"generation 5"}, "reconcile", name, "--wait", "--timeout", "1m")
+	answers(t, 0, []string{"the group is gone"}, "delete", name, "--yes", "--wait", "--timeout", "1m")
 	nothingLeft(t, name)
-	says(t, 1, []string{"there is no group " + name}, "status", name)
+	answers(t, 1, []string{"there is no group " + name}, "status", name)
 }
 
 // A group that has failed and is left so goes on with retry, once what was wrong is not
@@ -122,14 +122,14 @@ func TestCommandsRetry(t *testing.T) {
 	g.Spec.Remediation = &v1alpha1.Remediation{Strategy: v1alpha1.RemediationNone}
 	for _, o := range []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}},
-		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "a1-small", Namespace: name}}, // not Helm's: it takes it from nobody
+		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "a1-small", Namespace: name}, Immutable: new(true), Data: map[string]string{"message": "mine"}},
 	} {
 		if err := env.client.Create(t.Context(), o); err != nil {
 			t.Fatal(err)
 		}
 	}
 	create(t, g)
-	says(t, 1, []string{"Failed", "WorkflowFailed", "a1"}, "status", name, "--watch", "--timeout", "1m")
+	answers(t, 1, []string{"Failed", "WorkflowFailed", "a1", "What was made is left as it is.", "orkestra retry " + name}, "status", name, "--watch", "--timeout", "1m")
 	if got := revisions(t, name); got[1] != "failed" {
 		t.Errorf("history: %v", got)
 	}
@@ -137,7 +137,7 @@ func TestCommandsRetry(t *testing.T) {
 	if err := env.client.Delete(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "a1-small", Namespace: name}}); err != nil {
 		t.Fatal(err)
 	}
-	says(t, 0, []string{"asked for a rollout", "Ready"}, "retry", name, "--wait", "--timeout", "1m")
+	answers(t, 0, []string{"asked for a rollout", "Ready"}, "retry", name, "--wait", "--timeout", "1m")
 	if got := releases(t, name)[name+"/a0"]; got.Generation != before.Generation || got.Status.History.Latest().Version != before.Status.History.Latest().Version {
 		t.Error("a0 was installed already, and was touched")
 	}
@@ -153,19 +153,19 @@ func TestCommandsHold(t *testing.T) {
 	add(t, s, "small", "1.1.0", configMapChart())
 	const name = "clihold"
 	create(t, chain(name, s.URL, 2))
-	says(t, 0, nil, "status", name, "--watch", "--timeout", "1m")
-	says(t, 0, []string{name + ": suspended"}, "suspend", name)
+	answers(t, 0, nil, "status", name, "--watch", "--timeout", "1m")
+	answers(t, 0, []string{name + ": suspended"}, "suspend", name)
 	awaitReady(t, name, 30*time.Second, metav1.ConditionFalse, v1alpha1.ReasonSuspended)
-	says(t, 0, []string{"suspended already"}, "suspend", name)
+	answers(t, 0, []string{"suspended already"}, "suspend", name)
 	update(t, name, func(g *v1alpha1.ApplicationGroup) { g.Spec.Applications[0].Spec.Chart.Version = "1.1.0" })
 	awaitReady(t, name, 30*time.Second, metav1.ConditionFalse, v1alpha1.ReasonSuspended)
-	says(t, 1, []string{"application a0: small 1.0.0 -> 1.1.0"}, "diff", name)
-	says(t, 1, []string{"orkestra resume " + name}, "reconcile", name)
-	says(t, 1, []string{"Suspended"}, "status", name, "--watch")
+	answers(t, 1, []string{"application a0: small 1.0.0 -> 1.1.0"}, "diff", name)
+	answers(t, 1, []string{"orkestra resume " + name}, "reconcile", name)
+	answers(t, 1, []string{"Suspended"}, "status", name, "--watch")
 	if got := chartVersions(t, name)[name+"/a0"]; got != "1.0.0" {
 		t.Errorf("a0 has version %s, and its group is held", got)
 	}
-	says(t, 0, []string{"resumed"}, "resume", name, "--wait", "--timeout", "1m")
+	answers(t, 0, []string{"resumed"}, "resume", name, "--wait", "--timeout", "1m")
 	if got := chartVersions(t, name)[name+"/a0"]; got != "1.1.0" {
 		t.Errorf("a0 has version %s after the group was let go", got)
 	}

@@ -266,3 +266,38 @@ func TestFence(t *testing.T) {
 		t.Errorf("an older generation was written over a newer: %v", err)
 	}
 }
+
+// A group that is deleted with its dependents orphaned goes alone: its releases stay as
+// they are, and a group of that name that comes later takes them over without an action.
+func TestOrphan(t *testing.T) {
+	s := serve(t)
+	add(t, s, "small", "1.0.0", configMapChart())
+	const name = "orphaned"
+	g := chain(name, s.URL, 2)
+	create(t, g)
+	awaitReady(t, name, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
+	before := releases(t, name)
+	if err := env.client.Delete(t.Context(), g, client.PropagationPolicy(metav1.DeletePropagationOrphan)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 30*time.Second, "the group to go", func(ctx context.Context) error {
+		g, err := get(ctx, name)
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return errors.Join(err, errors.New(conditions(g)))
+	})
+	after := releases(t, name)
+	for key, hr := range before {
+		if got, ok := after[key]; !ok || got.UID != hr.UID || got.DeletionTimestamp != nil || got.Status.History.Latest().Version != 1 {
+			t.Errorf("release %s did not stay as it was", key)
+		}
+	}
+	create(t, chain(name, s.URL, 2))
+	awaitReady(t, name, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
+	for key, hr := range releases(t, name) {
+		if hr.UID != before[key].UID || hr.Status.History.Latest().Version != 1 {
+			t.Errorf("release %s was not taken over as it is", key)
+		}
+	}
+}

@@ -67,6 +67,8 @@ type Chart struct {
 	File
 	// Provenance is Helm's .prov file, where the group asks for it.
 	Provenance *File `json:"provenance,omitempty"`
+	// Image has the signatures of cosign, where the group asks for them.
+	Image *Image `json:"image,omitempty"`
 }
 
 // File of a bundle.
@@ -134,6 +136,12 @@ func (x *Index) validate() error {
 				return fmt.Errorf("provenance of %s: %w", c, err)
 			}
 		}
+		if c.Image == nil {
+			continue
+		}
+		if err := c.Image.validate(); err != nil {
+			return fmt.Errorf("image of %s: %w", c, err)
+		}
 	}
 	seen := map[string]bool{}
 	for _, g := range x.Groups {
@@ -170,7 +178,7 @@ func (f *File) check(path func() string, limit int64) error {
 func (x *Index) files() ([]File, error) {
 	by := map[string]File{}
 	var out []File
-	var total int64
+	var total, images int64
 	add := func(f File) error {
 		if had, ok := by[f.Path]; ok {
 			if had != f {
@@ -197,6 +205,14 @@ func (x *Index) files() ([]File, error) {
 		if c.Provenance != nil {
 			if err := add(*c.Provenance); err != nil {
 				return nil, err
+			}
+		}
+		for _, f := range c.Image.files() {
+			if err := add(f); err != nil {
+				return nil, err
+			}
+			if images += f.Size; images > maxImages {
+				return nil, fmt.Errorf("the manifests and signatures in it have more than %d bytes", int64(maxImages))
 			}
 		}
 	}

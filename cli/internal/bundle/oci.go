@@ -25,16 +25,7 @@ const created = "1970-01-01T00:00:00Z"
 
 // Push never finds a chart there: a tag may be moved, and who asks has just looked.
 func (o *ociTarget) Push(_ context.Context, meta *chart.Metadata, archive, provenance []byte) error {
-	options := []helmregistry.ClientOption{
-		helmregistry.ClientOptWriter(io.Discard),
-		helmregistry.ClientOptAuthorizer(auth.Client{
-			Client: o.http,
-			Cache:  auth.NewCache(),
-			Credential: auth.StaticCredential(o.at.Host, auth.Credential{
-				Username: o.Login.Username, Password: o.Login.Password, AccessToken: o.Login.Token,
-			}),
-		}),
-	}
+	options := []helmregistry.ClientOption{helmregistry.ClientOptWriter(io.Discard), helmregistry.ClientOptAuthorizer(o.authorizer())}
 	if o.plain(o.at.Host) {
 		options = append(options, helmregistry.ClientOptPlainHTTP())
 	}
@@ -48,6 +39,17 @@ func (o *ociTarget) Push(_ context.Context, meta *chart.Metadata, archive, prove
 	}
 	_, err = client.Push(archive, o.at.Host+o.at.Path+"/"+meta.Name+":"+meta.Version, push...)
 	return err
+}
+
+// authorizer shows the login to the registry, and to none else.
+func (o *ociTarget) authorizer() auth.Client {
+	return auth.Client{
+		Client: o.http,
+		Cache:  auth.NewCache(),
+		Credential: auth.StaticCredential(o.at.Host, auth.Credential{
+			Username: o.Login.Username, Password: o.Login.Password, AccessToken: o.Login.Token,
+		}),
+	}
 }
 
 // PushProvenance cannot add to a manifest: it would be another.

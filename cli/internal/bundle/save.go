@@ -65,8 +65,8 @@ func Save(ctx context.Context, path string, requests []Request, from registry.Re
 
 // want is a chart that is asked for.
 type want struct {
-	ref  registry.Ref
-	prov bool
+	ref            registry.Ref
+	prov, cosigned bool
 }
 
 // wanted says who asks, and what was found.
@@ -93,7 +93,7 @@ type saving struct {
 
 func wantOf(r Request, i int) want {
 	v := r.Group.Spec.Applications[i].Spec.Chart.Verify
-	return want{r.Refs[i], v != nil && v.Provider == v1alpha1.VerifyProvenance}
+	return want{r.Refs[i], v != nil && v.Provider == v1alpha1.VerifyProvenance, v != nil && v.Provider == v1alpha1.VerifyCosign}
 }
 
 func (s *saving) want(r Request, i int) {
@@ -105,19 +105,10 @@ func (s *saving) want(r Request, i int) {
 	}
 	a := asker{fmt.Sprintf("group %s, application %s", r.Group.Name, app.Name), app.Spec.Chart.Verify, r.Keys[i]}
 	s.wanted[key].askers = append(s.wanted[key].askers, a)
-	if a.verify == nil {
-		return
-	}
-	if a.keys == nil {
+	if a.verify != nil && a.keys == nil {
 		s.say("warning: %s: the chart is not verified, because Secret %s is not at hand: give its manifest with -f too", a.who, a.verify.SecretRef.Name)
 	}
-	if a.verify.Provider == v1alpha1.VerifyCosign {
-		s.say("warning: %s: signatures of cosign are not saved; %s", a.who, signAgain)
-	}
 }
-
-// signAgain is what to do where a manifest is made anew.
-const signAgain = "sign the chart where it is loaded, with cosign sign --key, or take chart.verify out of the group: its digest will be pinned"
 
 func (s *saving) fetch(ctx context.Context) error {
 	errs := make([]error, len(s.order))
@@ -172,30 +163,49 @@ func (s *saving) one(ctx context.Context, key want, w *wanted) error {
 			return err
 		}
 	}
+	if key.cosigned {
+		if proof.Signatures, err = s.signatures(ctx, found, &w.chart); err != nil {
+			return err
+		}
+	}
 	chart := verify.Chart{Archive: data, Name: found.Name, Version: found.Version, ManifestDigest: found.ManifestDigest}
 	for _, a := range w.askers {
-		if err := s.verify(ctx, a, found, chart, proof); err != nil {
+		if a.verify == nil || a.keys == nil {
+			continue
+		}
+		if err := verify.Check(*a.verify, a.keys, chart, proof, time.Now()); err != nil {
 			return err
 		}
 	}
 	return s.spool.put(w.chart.Digest, data)
 }
 
-// verify a chart for who asks for that.
-func (s *saving) verify(ctx context.Context, a asker, found *registry.Resolved, chart verify.Chart, proof verify.Proof) error {
-	if a.verify == nil || a.keys == nil {
-		return nil
+// signatures of a chart, which it keeps with the manifest that they are of.
+func (s *saving) signatures(ctx context.Context, found *registry.Resolved, c *Chart) ([]verify.Signature, error) {
+	signatures, err := s.from.Signatures(ctx, found)
+	if err != nil {
+		return nil, err
 	}
-	if a.verify.Provider == v1alpha1.VerifyCosign {
-		signatures, err := s.from.Signatures(ctx, found)
-		if err != nil {
-			return err
-		}
-		for _, one := range signatures {
-			proof.Signatures = append(proof.Signatures, verify.Signature(one))
+	var out []verify.Signature
+	for _, one := range signatures {
+		out = append(out, verify.Signature(one))
+	}
+	original, err := s.from.Original(ctx, found)
+	if err != nil {
+		return nil, err
+	}
+	c.Image = imageOf(found.ManifestDigest, c.Digest, original)
+	for _, m := range original.Manifests {
+		if err := s.spool.put(m.Digest, m.Data); err != nil {
+			return nil, err
 		}
 	}
-	return verify.Check(*a.verify, a.keys, chart, proof, time.Now())
+	for d, data := range original.Blobs {
+		if err := s.spool.put(d, data); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // index of what was fetched, in an order that does not depend on when.

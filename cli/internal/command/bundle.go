@@ -24,8 +24,8 @@ func newBundle(name string, open opener) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bundle",
 		Short: "Move what groups need to where there is no internet",
-		Long: `Bundle moves the charts of groups, with their digests and provenance, and the groups
-themselves in one file. Container images are not in it, and neither are Secrets.`,
+		Long: `Bundle moves the charts of groups, with their digests, provenance and signatures, and
+the groups themselves in one file. Container images are not in it, and neither are Secrets.`,
 		Example: examples(name, `
 # Where the internet is
 orkestra bundle save -f group.yaml -o bundle.tgz
@@ -71,7 +71,8 @@ A registry that asks for credentials gets those of the Secret that the group nam
 from its manifest, where that is among the files; else those of the flags, which are
 sent to one host only; else from the cluster of the kubeconfig. A chart that has to
 prove who made it is verified, where the Secret with the keys is found in the same way,
-and its provenance is saved with it. No Secret is.`,
+and its provenance, or its manifest with the signatures of cosign, is saved with it. No
+Secret is.`,
 		Example: examples(name, `
 orkestra bundle save -f group.yaml -f more.yaml -o bundle.tgz
 
@@ -154,7 +155,9 @@ func newBundleLoad(name string) *cobra.Command {
 		Long: `Load checks a bundle, file by file, against the digests in it, and pushes its charts to
 a Helm repository with ChartMuseum's API (http, https) or to an OCI registry (oci). A
 chart that is there with the same digest is left; where something is there with
-another digest, nothing is pushed at all. What was interrupted may be run again.
+another digest, nothing is pushed at all. What was interrupted may be run again. A chart
+that a group verifies with cosign keeps its manifest and signatures, byte for byte, and
+so has to go to an OCI registry.
 
 It prints the groups with the repository replaced, and with the versions and digests of
 the charts in the bundle. Where the repository asks for credentials, --auth-secret
@@ -248,7 +251,7 @@ func newBundleShow(name string) *cobra.Command {
 		Short: "Show what is in a bundle",
 		Long: `Show checks a bundle, file by file, against the digests in it, and lists the
 applications of its groups with their charts: the version that was asked for, the one
-that was found, where, and the archive's digest.`,
+that was found, where, the archive's digest, and what is there to prove who made it.`,
 		Example: examples(name, `
 orkestra bundle show bundle.tgz
 
@@ -264,14 +267,17 @@ orkestra bundle show bundle.tgz -o json`),
 				return err
 			}
 			return out.write(cmd.OutOrStdout(), b.Index, func(w io.Writer) error {
-				header := []string{"GROUP", "APPLICATION", "CHART", "ASKED", "VERSION", "SIZE", "DIGEST", "PROVENANCE", "FROM"}
+				header := []string{"GROUP", "APPLICATION", "CHART", "ASKED", "VERSION", "SIZE", "DIGEST", "PROOF", "FROM"}
 				var rows [][]string
 				for _, g := range b.Groups {
 					for _, a := range g.Applications {
 						c := b.Charts[a.Chart]
-						proof := "no"
-						if c.Provenance != nil {
-							proof = "yes"
+						proof := "none"
+						switch {
+						case c.Provenance != nil:
+							proof = "provenance"
+						case c.Image != nil:
+							proof = "cosign"
 						}
 						rows = append(rows, []string{g.Name, a.Name, c.Name, c.RequestedVersion, c.Version, bundle.Bytes(c.Size), c.Digest[:19], proof, c.URL})
 					}

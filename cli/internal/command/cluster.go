@@ -111,13 +111,19 @@ func readGroup(ctx context.Context, from client.Reader, name string) (*v1alpha1.
 	switch {
 	case err == nil:
 		return group, nil
-	case apimeta.IsNoMatchError(err):
-		return nil, fmt.Errorf("the cluster knows no %s: is Orkestra installed in it? %w", v1alpha1.Kind, err)
 	case apierrors.IsNotFound(err):
 		return nil, &missingError{text: fmt.Sprintf("there is no group %s%s", name, near(ctx, from, name)), err: err}
 	default:
-		return nil, fmt.Errorf("reading group %s: %w", name, err)
+		return nil, unread("reading group "+name, err)
 	}
+}
+
+// unread is why groups could not be read while doing something.
+func unread(doing string, err error) error {
+	if apimeta.IsNoMatchError(err) {
+		return fmt.Errorf("the cluster knows no %s: is Orkestra installed in it? See 'kubectl config current-context'", v1alpha1.Kind)
+	}
+	return fmt.Errorf("%s: %w", doing, err)
 }
 
 // missingError says that a group is not there, in more helpful words than the API's.

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"orkestra.dev/cli/internal/tree"
 	"orkestra.dev/pkg/events"
@@ -25,11 +27,10 @@ const defaultNATS = "nats://127.0.0.1:4222"
 const connectTimeout = 5 * time.Second
 
 func newEvents(name string) *cobra.Command {
-	var o events.Options
+	var from stream
 	var follow events.FollowOptions
 	var types []string
-	var since time.Duration
-	var format string
+	var since, format string
 	cmd := &cobra.Command{
 		Use:   "events",
 		Short: "Show what the services have said",
@@ -57,39 +58,79 @@ orkestra events --since 1h --type charts.failed,node.failed,rollout.failed -o js
 			if !ok {
 				return &usageError{fmt.Errorf("--output %q: want text or json", format), cmd.CommandPath()}
 			}
-			if since > 0 {
-				follow.Since = time.Now().Add(-since)
+			if follow.Since, err = moment("--since", since, time.Now()); err != nil {
+				return &usageError{err, cmd.CommandPath()}
 			}
-			o.Source = "orkestra://command-line/orkestra"
-			o.URL = cmp.Or(o.URL, os.Getenv("NATS_URL"), os.Getenv("ORKESTRA_NATS_URL"), defaultNATS)
-			bus, err := events.Connect(cmd.Context(), o)
-			if err != nil {
-				return fmt.Errorf("connecting to NATS: %w", err)
-			}
-			err = there(cmd.Context(), bus)
-			if err == nil {
-				err = bus.Follow(cmd.Context(), follow, func(f events.Fact, raw []byte) error {
+			return from.with(cmd.Context(), func(ctx context.Context, bus *events.Bus) error {
+				return bus.Follow(ctx, follow, func(f events.Fact, raw []byte) error {
+					// Names that differ in a dot share a subject.
+					if follow.Group != "" && f.Data != nil && f.Rollout.Group != follow.Group {
+						return nil
+					}
+					// One that spoils the stream does not hide the others.
+					if format == "json" && !json.Valid(raw) {
+						cmd.PrintErrf("event %d of the stream is left out: it is no JSON\n", f.Sequence)
+						return nil
+					}
 					return write(cmd.OutOrStdout(), f, raw)
 				})
-			}
-			if closed := bus.Close(); err == nil {
-				err = closed
-			}
-			return err
+			})
 		},
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&follow.Group, "group", "", "only the facts about this group")
 	fs.StringSliceVar(&types, "type", nil, "only facts of these types, such as group.desired or dev.orkestra.group.desired.v1")
-	fs.DurationVar(&since, "since", 0, "only facts that are not older, such as 1h")
+	fs.StringVar(&since, "since", "", "only facts that are not older: an age such as 1h, or a time (RFC 3339)")
 	fs.BoolVar(&follow.Follow, "follow", false, "go on with what is said from now on")
 	fs.StringVarP(&format, "output", "o", "text", "format: text or json")
+	from.add(fs)
+	return cmd
+}
+
+// stream is how to reach the stream of events: the flags of all commands that read it.
+type stream struct{ options events.Options }
+
+func (s *stream) add(fs *pflag.FlagSet) {
+	o := &s.options
 	fs.StringVar(&o.URL, "nats-url", "", "NATS server, or servers separated by commas (default NATS_URL, else "+defaultNATS+")")
 	fs.StringVar(&o.CredsFile, "nats-creds", "", "file with NATS credentials (.creds)")
 	fs.StringVar(&o.CAFile, "nats-ca", "", "file with the CA of the NATS server's certificate (PEM)")
 	fs.StringVar(&o.CertFile, "nats-cert", "", "file with a client certificate for NATS (PEM)")
 	fs.StringVar(&o.KeyFile, "nats-key", "", "file with the key of --nats-cert (PEM)")
-	return cmd
+}
+
+// with calls do with a connection, and closes it afterwards.
+func (s *stream) with(ctx context.Context, do func(context.Context, *events.Bus) error) error {
+	o := s.options
+	o.Source = "orkestra://command-line/orkestra"
+	o.URL = cmp.Or(o.URL, os.Getenv("NATS_URL"), os.Getenv("ORKESTRA_NATS_URL"), defaultNATS)
+	bus, err := events.Connect(ctx, o)
+	if err != nil {
+		return fmt.Errorf("connecting to NATS: %w", err)
+	}
+	err = there(ctx, bus)
+	if err == nil {
+		err = do(ctx, bus)
+	}
+	if closed := bus.Close(); err == nil {
+		err = closed
+	}
+	return err
+}
+
+// moment is a time, or an age before now; zero for "".
+func moment(flag, text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if age, err := time.ParseDuration(text); err == nil && age > 0 {
+		return now.Add(-age), nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil || at.After(now) {
+		return at, fmt.Errorf("%s %q: want an age such as 1h, or a time that has passed such as 2026-05-04T03:02:01Z", flag, text)
+	}
+	return at, nil
 }
 
 // there waits for the server for a moment: Connect returns before there is one.
@@ -132,8 +173,13 @@ func typesOf(names []string) ([]events.Type, error) {
 	return out, nil
 }
 
+// eventJSON is a line, however the event was sent.
 func eventJSON(w io.Writer, _ events.Fact, raw []byte) error {
-	_, err := w.Write(append(slices.Clone(raw), '\n'))
+	var line bytes.Buffer
+	if err := json.Compact(&line, raw); err != nil {
+		return fmt.Errorf("writing an event: %w", err)
+	}
+	_, err := fmt.Fprintln(w, line.String())
 	return err
 }
 
@@ -143,7 +189,11 @@ func eventText(w io.Writer, f events.Fact, _ []byte) error {
 	if f.Data == nil {
 		what = "(not in the contract)"
 	}
-	line := fmt.Sprintf("%s  %-20s %s g%d", f.Time.Local().Format("2006-01-02 15:04:05.000"), what, f.Rollout.Group, f.Rollout.Generation)
+	if f.Time.IsZero() {
+		_, err := fmt.Fprintf(w, "event %-17d  %s\n", f.Sequence, "(not readable)")
+		return err
+	}
+	line := fmt.Sprintf("%s  %-20s %s g%d", f.Time.Local().Format("2006-01-02 15:04:05.000"), what, tree.OneLine(f.Rollout.Group), f.Rollout.Generation)
 	if details := tree.OneLine(details(f.Data)); details != "" {
 		line += "  " + details
 	}

@@ -65,19 +65,19 @@ func TestFollow(t *testing.T) {
 		err    string
 		out    []string
 	}{
-		"Ready":      {reason: "it ends well when the group is ready", look: look(groupWith(), groupWith(), groupWith(isReady)), out: []string{"shop Working", "shop Ready done"}},
-		"Failed":     {reason: "and badly when it has failed, for good", look: look(groupWith(), groupWith(isFailed), groupWith(isFailed, isStalled)), fails: true, out: []string{"shop Working", "shop Failed WorkflowFailed: web: no"}},
-		"Gone":       {reason: "a group that goes while it is watched is gone", look: look(groupWith(), notFound), out: []string{"shop Working", "the group is gone"}},
+		"Ready":      {reason: "it ends well when the group is ready", look: look(groupWith(), groupWith(), groupWith(isReady)), out: []string{"shop Working waiting for generation 1 to be taken up", "shop Ready done"}},
+		"Failed":     {reason: "and badly when it has failed, for good", look: look(groupWith(), groupWith(isFailed), groupWith(isFailed, isStalled)), fails: true, out: []string{"shop Working waiting for generation 1 to be taken up", "shop Failed WorkflowFailed: web: no", "", "WorkflowFailed: web: no", "", "What was made is left as it is. Mend the spec and apply it, or try it again as it is:", "orkestra retry shop"}},
+		"Gone":       {reason: "a group that goes while it is watched is gone", look: look(groupWith(), notFound), out: []string{"shop Working waiting for generation 1 to be taken up", "the group is gone"}},
 		"NeverThere": {reason: "one that never was is not waited for", look: look(notFound), err: "not found"},
-		"Away":       {reason: "a server that is away for a while is waited for", look: look(groupWith(), away, away, groupWith(isReady)), out: []string{"shop Working", away.Error(), "shop Ready done"}},
-		"Forbidden":  {reason: "what will not pass is not", look: look(groupWith(), apierrors.NewForbidden(schema.GroupResource{}, "shop", errors.New("no"))), err: "forbidden", out: []string{"shop Working"}},
-		"Late":       {reason: "it gives up after its time", look: look(groupWith()), err: "not ready after", out: []string{"shop Working"}},
+		"Away":       {reason: "a server that is away for a while is waited for", look: look(groupWith(), away, away, groupWith(isReady)), out: []string{"shop Working waiting for generation 1 to be taken up", away.Error(), "shop Ready done"}},
+		"Forbidden":  {reason: "what will not pass is not", look: look(groupWith(), apierrors.NewForbidden(schema.GroupResource{}, "shop", errors.New("no"))), err: "forbidden", out: []string{"shop Working waiting for generation 1 to be taken up"}},
+		"Late":       {reason: "it gives up after its time", look: look(groupWith()), err: "not ready after", out: []string{"shop Working waiting for generation 1 to be taken up"}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
 			cmd := &cobra.Command{RunE: func(cmd *cobra.Command, _ []string) error {
-				return follow(cmd, following{look: tc.look, done: tree.Done, every: time.Millisecond, timeout: 200 * time.Millisecond})
+				return follow(cmd, following{look: tc.look, done: tree.Done, every: time.Millisecond, timeout: 200 * time.Millisecond, program: "orkestra"})
 			}, SilenceErrors: true, SilenceUsage: true}
 			cmd.SetOut(&out)
 			cmd.SetArgs([]string{"shop"})

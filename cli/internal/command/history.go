@@ -85,14 +85,28 @@ func historyTable(w io.Writer, revisions []history.Revision, zone *time.Location
 	return table(w, slices.Index(header, "CHARTS"), header, rows)
 }
 
-// charts of a revision in a few words.
+// charts of a revision in a few words. Where applications have one chart in several
+// versions each version says whose it is.
 func charts(r history.Revision) string {
 	all := r.Charts()
-	var out []string
+	apps, versions := map[string][]string{}, map[string]int{}
 	for _, app := range slices.Sorted(maps.Keys(all)) {
-		out = append(out, strings.TrimSpace(cmp.Or(all[app].Chart, app)+" "+all[app].Version))
+		chart := cmp.Or(all[app].Chart, app)
+		name := strings.TrimSpace(chart + " " + all[app].Version)
+		if apps[name] == nil {
+			versions[chart]++
+		}
+		apps[name] = append(apps[name], app)
 	}
-	return strings.Join(slices.Compact(out), ", ")
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(apps)) {
+		text := name
+		if chart, _, _ := strings.Cut(name, " "); versions[chart] > 1 {
+			text += " (" + strings.Join(apps[name], ", ") + ")"
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, ", ")
 }
 
 // revisionView is a revision as programs read it.

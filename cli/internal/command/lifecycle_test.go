@@ -163,6 +163,19 @@ REVISION  GENERATION  BEGUN                STATUS       CHARTS                 W
 	newWorld(t, interceptor.Funcs{}).says(1, "", "no groups in this cluster", "history", "shop")
 }
 
+// Where two applications have one chart in two versions, the history says whose is which.
+func TestHistoryOfOneChartInTwoVersions(t *testing.T) {
+	g := shopAt(1, "1.0.0")
+	staged := []events.StagedApplication{{Name: "a", Chart: "small", Version: "1.0.0"}, {Name: "b", Chart: "small", Version: "2.0.0"}, {Name: "c", Chart: "small", Version: "1.0.0"}}
+	o, err := compile.Revision{Rollout: events.Rollout{Group: g.Name, UID: string(g.UID), Generation: 1}, Spec: g.Spec, Staged: staged}.Object(compile.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errs := newWorld(t, interceptor.Funcs{}, g, o).run("history", "shop"); code != 0 || !strings.Contains(out, "  small 1.0.0 (a, c), small 2.0.0 (b)  ") {
+		t.Errorf("exit code %d: %s\n%s", code, errs, out)
+	}
+}
+
 func TestDiff(t *testing.T) {
 	w := newWorld(t, interceptor.Funcs{}, three(t)...)
 	w.says(1, `
@@ -436,7 +449,7 @@ What follows, and all that these have installed, may stay, with nobody left to l
 }
 
 func TestStatusList(t *testing.T) {
-	going := shopAt(1, "1.0.0")
+	going := shopAt(1, "1.0.0", metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonProgressing, Message: "under way"})
 	going.Name, going.Status.Rollout = "bookinfo", &v1alpha1.RolloutStatus{Generation: 1, Type: "forward", Progress: "3/6", Workflow: "w"}
 	failed := shopAt(2, "1.0.0", isFailed, isStalled)
 	failed.Status.Conditions[0].Message = strings.Repeat("long ", 40)
@@ -446,7 +459,7 @@ func TestStatusList(t *testing.T) {
 	w := newWorld(t, interceptor.Funcs{}, failed, going)
 	w.says(0, `
 NAME      PHASE    ROLLOUT      APPLICATIONS  AGE  MESSAGE
-bookinfo  Working  forward 3/6  2             90m
+bookinfo  Working  forward 3/6  2             90m  under way
 shop      Failed                2             90m  WorkflowFailed: long long long long long long long long long long l…
 `, "", "status")
 	_, out, _ := w.run("status", "-o", "json")

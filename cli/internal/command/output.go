@@ -50,6 +50,8 @@ func (o *output) write(w io.Writer, data any, text func(io.Writer) error) error 
 const (
 	// pageWidth is how wide a table is that goes to no terminal.
 	pageWidth = 120
+	// textWidth is how wide a text is that goes to no terminal.
+	textWidth = 100
 	// leastFlex is what a table's wide column keeps, however narrow the terminal.
 	leastFlex = 16
 )

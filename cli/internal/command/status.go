@@ -66,7 +66,7 @@ orkestra status bookinfo --watch --timeout 15m`),
 			}
 			look := c.look(from, args[0])
 			if watch {
-				return follow(cmd, following{look: look, done: tree.Done, every: every, timeout: timeout})
+				return follow(cmd, following{look: look, done: tree.Done, every: every, timeout: timeout, program: name})
 			}
 			s, err := look(cmd.Context())
 			if err != nil {
@@ -74,8 +74,9 @@ orkestra status bookinfo --watch --timeout 15m`),
 			}
 			return out.write(cmd.OutOrStdout(), viewOf(s), func(w io.Writer) error {
 				style := terminal(w)
-				style.Height = 0
-				_, err := fmt.Fprintln(w, strings.Join(tree.Lines(tree.Of(s), style), "\n"))
+				style.Height, style.Width = 0, cmp.Or(style.Width, textWidth)
+				lines := append(tree.Lines(tree.Of(s), style), closing(s.Group, name, style.Width)...)
+				_, err := fmt.Fprintln(w, strings.Join(lines, "\n"))
 				return err
 			})
 		},
@@ -132,7 +133,7 @@ func nodeViews(nodes []tree.Node) []nodeView {
 func list(cmd *cobra.Command, from client.Reader, out output) error {
 	var groups v1alpha1.ApplicationGroupList
 	if err := from.List(cmd.Context(), &groups); err != nil {
-		return fmt.Errorf("listing groups: %w", err)
+		return unread("listing groups", err)
 	}
 	slices.SortFunc(groups.Items, func(a, b v1alpha1.ApplicationGroup) int { return cmp.Compare(a.Name, b.Name) })
 	now := time.Now()
@@ -144,7 +145,7 @@ func list(cmd *cobra.Command, from client.Reader, out output) error {
 		v.Applications = nil
 		views = append(views, v)
 		progress := ""
-		if r := g.Status.Rollout; r != nil {
+		if r := g.Status.Rollout; r != nil && r.Generation == g.Generation {
 			progress = strings.TrimSpace(r.Type + " " + r.Progress)
 		}
 		rows = append(rows, []string{
@@ -181,6 +182,8 @@ type following struct {
 	aim string
 	// gone is the error where the group goes; nil where that is a good end.
 	gone error
+	// program is the command line's name, for what it advises in the end.
+	program string
 }
 
 // follow looks again and again, until it is over. A cluster that cannot be reached for a
@@ -222,6 +225,9 @@ func follow(cmd *cobra.Command, f following) error {
 			case over && ok:
 				return nil
 			case over:
+				for _, line := range closing(s.Group, f.program, cmp.Or(terminal(cmd.OutOrStdout()).Width, textWidth)) {
+					cmd.Println(line)
+				}
 				return errFailed
 			}
 		}
@@ -233,6 +239,18 @@ func follow(cmd *cobra.Command, f following) error {
 		case <-again.C:
 		}
 	}
+}
+
+// closing is what there is to say under the tree of a group that is not ready: its
+// message in full, and what to do.
+func closing(group *v1alpha1.ApplicationGroup, program string, width int) []string {
+	text, verb := tree.Advice(group)
+	if text == "" {
+		return nil
+	}
+	lines := append([]string{""}, tree.Wrap(tree.Message(group), width-1)...)
+	lines = append(append(lines, ""), tree.Wrap(text, width-1)...)
+	return append(lines, fmt.Sprintf("  %s %s %s", program, verb, group.Name))
 }
 
 // passing says whether an error may not be there the next time.
@@ -306,6 +324,7 @@ func (s *screen) log(root tree.Node) error {
 			note(root.Name+"/"+app.Name+"/"+r.Name, r)
 		}
 	}
+	root.Message = tree.Cut(tree.OneLine(root.Message), textWidth) // in full at the end
 	note(root.Name, root)
 	delete(s.last, "")
 	_, err := io.WriteString(s.w, b.String())

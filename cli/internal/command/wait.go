@@ -33,7 +33,7 @@ func (w *waiting) ready(cmd *cobra.Command, c *cluster, from client.Reader, grou
 	if !w.wait {
 		return nil
 	}
-	return follow(cmd, following{look: c.look(from, group.Name), done: tree.Done, every: pace, timeout: w.timeout, seen: true, gone: errFailed})
+	return follow(cmd, following{look: c.look(from, group.Name), done: tree.Done, every: pace, timeout: w.timeout, seen: true, gone: errFailed, program: c.program})
 }
 
 // gone follows the group until it is gone, where that is asked for. A group of its name
@@ -50,7 +50,7 @@ func (w *waiting) gone(cmd *cobra.Command, c *cluster, from client.Reader, name 
 		}
 		return s, err
 	}
-	return follow(cmd, following{look: same, done: done, every: pace, timeout: w.timeout, seen: true, aim: "gone"})
+	return follow(cmd, following{look: same, done: done, every: pace, timeout: w.timeout, seen: true, aim: "gone", program: c.program})
 }
 
 // look at the group as it is now.

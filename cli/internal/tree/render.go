@@ -134,13 +134,27 @@ func Cut(s string, width int) string {
 	return string([]rune(s)[:width-1]) + "…"
 }
 
+// Wrap a text into lines of at most so many columns. A word that is longer has a line
+// of its own.
+func Wrap(s string, width int) []string {
+	var out []string
+	for _, word := range strings.Fields(OneLine(s)) {
+		if last := len(out) - 1; last >= 0 && utf8.RuneCountInString(out[last])+1+utf8.RuneCountInString(word) <= width {
+			out[last] += " " + word
+		} else {
+			out = append(out, word)
+		}
+	}
+	return out
+}
+
 // took is a duration in a few characters.
 func took(d time.Duration) string {
 	switch {
 	case d <= 0:
 		return ""
-	case d < 10*time.Second:
-		return fmt.Sprintf("%.1fs", d.Seconds())
+	case d < time.Second:
+		return "<1s"
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", int(d.Seconds()))
 	case d < time.Hour:

@@ -4,6 +4,7 @@ package tree
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/events"
 	"orkestra.dev/services/compiler/compile"
 )
 
@@ -32,7 +34,8 @@ const (
 	// Pending: the release is not there yet.
 	Pending Phase = "Pending"
 	Ready   Phase = "Ready"
-	// Gone: the group is being deleted, and the release is no longer there.
+	// Gone: the group is being deleted, or its first rollout was taken back, and the
+	// release is no longer there.
 	Gone Phase = "Gone"
 	// Working is a group's, while it is on its way, and a release's of which no more
 	// can be seen.
@@ -94,6 +97,8 @@ func Of(s State) Node {
 		out.Phase = Deleting
 	case s.Group.Spec.Suspend && s.Group.DeletionTimestamp.IsZero():
 		out.Phase = Suspended
+	case waits(s.Group) != "":
+		out.Phase = Working
 	case ok:
 		out.Phase = Ready
 	case over, ready != nil && ready.Status == metav1.ConditionFalse && ready.ObservedGeneration == s.Group.Generation:
@@ -113,16 +118,35 @@ func Of(s State) Node {
 }
 
 // Message is what the condition Ready says of the group's generation, with its reason
-// where that is no matter of course.
+// where the phase does not say that.
 func Message(group *v1alpha1.ApplicationGroup) string {
+	if text := waits(group); text != "" {
+		return text
+	}
 	ready := apimeta.FindStatusCondition(group.Status.Conditions, v1alpha1.ConditionReady)
-	switch {
-	case ready == nil || ready.ObservedGeneration != group.Generation:
-		return ""
-	case ready.Reason == v1alpha1.ReasonSucceeded, ready.Reason == v1alpha1.ReasonProgressing:
+	switch ready.Reason {
+	case v1alpha1.ReasonSucceeded, v1alpha1.ReasonProgressing, v1alpha1.ReasonSuspended, v1alpha1.ReasonTerminating:
 		return ready.Message
 	default:
 		return strings.TrimSuffix(ready.Reason+": "+ready.Message, ": ")
+	}
+}
+
+// waits says what of a group nobody has looked at yet; empty where its status is about
+// what is asked for now.
+func waits(group *v1alpha1.ApplicationGroup) string {
+	ready := apimeta.FindStatusCondition(group.Status.Conditions, v1alpha1.ConditionReady)
+	switch {
+	case ready != nil && ready.ObservedGeneration == group.Generation:
+		atRest := ready.Status == metav1.ConditionTrue || apimeta.IsStatusConditionTrue(group.Status.Conditions, v1alpha1.ConditionStalled)
+		if atRest && group.Status.LastHandledReconcileAt != group.Annotations[v1alpha1.AnnotationRequestedAt] {
+			return "waiting for another rollout to be begun"
+		}
+		return ""
+	case !group.DeletionTimestamp.IsZero():
+		return "waiting for its removal to be begun"
+	default:
+		return fmt.Sprintf("waiting for generation %d to be taken up", group.Generation)
 	}
 }
 
@@ -130,7 +154,7 @@ func Message(group *v1alpha1.ApplicationGroup) string {
 // in the time zone of now.
 func Rollout(group *v1alpha1.ApplicationGroup, now time.Time) string {
 	r := group.Status.Rollout
-	if r == nil || r.Generation != group.Generation {
+	if r == nil || r.Generation != group.Generation || waits(group) != "" {
 		return ""
 	}
 	text := strings.TrimSpace(r.Type + " " + r.Progress)
@@ -246,7 +270,7 @@ func (b builder) release(app string, p part) Node {
 		if b.Hidden && n.Phase == Pending {
 			return b.told(app, p, n)
 		}
-		if !b.Group.DeletionTimestamp.IsZero() && n.Phase == Pending {
+		if b.reversed() && n.Phase == Pending {
 			n.Phase = Gone
 		}
 		return n
@@ -286,6 +310,12 @@ func (b builder) release(app string, p part) Node {
 		n.Took = since(started, b.Now)
 	}
 	return n
+}
+
+// reversed says whether all that there is of the group is being removed, or was.
+func (b builder) reversed() bool {
+	return !b.Group.DeletionTimestamp.IsZero() ||
+		b.workflow != nil && b.workflow.Labels[v1alpha1.LabelWorkflowType] == string(events.WorkflowReverse)
 }
 
 // phases of a release as the group's status has them.
@@ -343,10 +373,13 @@ func chart(hr *helmv2.HelmRelease) string {
 	return latest.ChartName + " " + latest.ChartVersion
 }
 
-// since is what passed between two times; 0 where that is not known.
+// since is what passed between two times; 0 where that is not known. The times of
+// Kubernetes are whole seconds: one may come before the start that it follows.
 func since(from, to time.Time) time.Duration {
-	if from.IsZero() || to.Before(from) {
+	switch passed := to.Sub(from); {
+	case from.IsZero(), passed <= -time.Second:
 		return 0
+	default:
+		return max(passed, 1)
 	}
-	return to.Sub(from)
 }

@@ -110,7 +110,7 @@ func TestRollout(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			g := group()
+			g := group(condition(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonProgressing, ""))
 			g.Status.Rollout = r.DeepCopy()
 			if tc.with != nil {
 				tc.with(g.Status.Rollout)
@@ -132,6 +132,8 @@ func TestTree(t *testing.T) {
 	held := group(condition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSuspended, "workflow wf is held"))
 	held.Spec.Suspend = true
 	held.Status.Rollout = &v1alpha1.RolloutStatus{Generation: 2, Type: "forward", Progress: "1/4", Workflow: "wf", Started: new(at(0))}
+	reversed := workflow(wfv1.WorkflowSucceeded)
+	reversed.Labels = map[string]string{v1alpha1.LabelWorkflowType: "reverse"}
 	cases := map[string]struct {
 		reason string
 		state  tree.State
@@ -141,7 +143,7 @@ func TestTree(t *testing.T) {
 			reason: "a group that nobody has looked at is on its way",
 			state:  tree.State{Group: group()},
 			want: `
-shop             ↻ Working
+shop             ↻ Working    waiting for generation 2 to be taken up
 ├─ mesh          · Pending
 │  └─ mesh       · Pending
 └─ web           · Pending
@@ -163,7 +165,7 @@ shop             ↻ Working
 			want: `
 shop             ↻ Working     1m15s  workflow wf is running
 ├─ mesh          ✓ Ready
-│  └─ mesh       ✓ Ready        3.0s  mesh 1.0.0
+│  └─ mesh       ✓ Ready          3s  mesh 1.0.0
 └─ web           ↻ Installing
    ├─ web        · Pending
    ├─ web-cache  · Waiting
@@ -183,13 +185,13 @@ shop             ↻ Working     1m15s  workflow wf is running
 			want: `
 shop             ✓ Ready  1m30s  generation 2 is rolled out
 ├─ gateway       ✓ Ready
-│  └─ gateway    ✓ Ready   3.0s  gateway 1.0.0
+│  └─ gateway    ✓ Ready     3s  gateway 1.0.0
 ├─ mesh          ✓ Ready
-│  └─ mesh       ✓ Ready   3.0s  mesh 1.0.0
+│  └─ mesh       ✓ Ready     3s  mesh 1.0.0
 └─ web           ✓ Ready
-   ├─ web        ✓ Ready   3.0s  web 1.0.0
-   ├─ web-cache  ✓ Ready   3.0s  web-cache 1.0.0
-   └─ web-db     ✓ Ready   3.0s  web-db 1.0.0`,
+   ├─ web        ✓ Ready     3s  web 1.0.0
+   ├─ web-cache  ✓ Ready     3s  web-cache 1.0.0
+   └─ web-db     ✓ Ready     3s  web-db 1.0.0`,
 		},
 		"Failed": {
 			reason: "what failed says why, in the words of Helm or of the executor",
@@ -206,15 +208,15 @@ shop             ✗ Failed   1m30s  WorkflowFailed: web.web-db: no
 └─ web           ✗ Failed
    ├─ web        · Pending
    ├─ web-cache  · Pending
-   └─ web-db     ✗ Failed    3.0s  install retries exhausted`,
+   └─ web-db     ✗ Failed      3s  install retries exhausted`,
 		},
 		"Suspended": {
 			reason: "a group that is held says so, and how far its rollout is",
 			state:  tree.State{Group: held, Releases: []helmv2.HelmRelease{release("mesh", "mesh", "wf", metav1.ConditionTrue, "")}},
 			want: `
-shop             ‖ Suspended        forward 1/4, started 03:04:05; Suspended: workflow wf is held
+shop             ‖ Suspended      forward 1/4, started 03:04:05; workflow wf is held
 ├─ mesh          ✓ Ready
-│  └─ mesh       ✓ Ready      3.0s  mesh 1.0.0
+│  └─ mesh       ✓ Ready      3s  mesh 1.0.0
 └─ web           · Pending
    ├─ web        · Pending
    ├─ web-cache  · Pending
@@ -224,13 +226,29 @@ shop             ‖ Suspended        forward 1/4, started 03:04:05; Suspended: 
 			reason: "of releases that may not be seen the group's status tells",
 			state:  tree.State{Group: told(), Hidden: true},
 			want: `
-shop             ↻ Working
+shop             ↻ Working         waiting for generation 2 to be taken up
 ├─ mesh          ✓ Ready
 │  └─ mesh       ✓ Ready           istio 2.0.0
 └─ web           ✗ Failed
    ├─ web        · Pending
    ├─ web-cache  ↻ Working  1m05s  Running 'install' action
    └─ web-db     ✗ Failed   1m05s  no`,
+		},
+		"Reversed": {
+			reason: "what a failed first rollout had made is gone, and nobody is going to make it",
+			state: tree.State{
+				Group: group(condition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonWorkflowFailed, "web.web-db: no"),
+					condition(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonWorkflowFailed, "")),
+				Workflows: []wfv1.Workflow{reversed},
+			},
+			want: `
+shop             ✗ Failed  1m30s  WorkflowFailed: web.web-db: no
+├─ mesh          ✓ Gone
+│  └─ mesh       ✓ Gone
+└─ web           ✓ Gone
+   ├─ web        ✓ Gone
+   ├─ web-cache  ✓ Gone
+   └─ web-db     ✓ Gone`,
 		},
 		"Deleting": {
 			reason: "what is gone is done",
@@ -240,7 +258,7 @@ shop             ↻ Working
 				Releases:  []helmv2.HelmRelease{gone, release("web-db", "web", "forward", metav1.ConditionTrue, "")},
 			},
 			want: `
-shop             ↓ Deleting  1m15s  Terminating: 2 to go
+shop             ↓ Deleting  1m15s  2 to go
 ├─ mesh          ✓ Gone
 │  └─ mesh       ✓ Gone
 └─ web           ↓ Deleting

@@ -11,6 +11,8 @@ import (
 	"github.com/fluxcd/pkg/apis/meta"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"orkestra.dev/api/v1alpha1"
 )
 
 // Phase is how far helm-controller has come with what a HelmRelease asks for now.
@@ -150,10 +152,19 @@ func hopeless(hr *helmv2.HelmRelease) bool {
 	if remediation == nil || remediation.GetRetries() < 0 {
 		return false
 	}
-	if strings.Contains(c.Message, againstSchema) {
+	if strings.Contains(c.Message, againstSchema) || retried(hr) {
 		return hr.Status.Failures > 0
 	}
 	return hr.Status.Failures >= int64(remediation.GetRetries()+unstoredAttempts)
+}
+
+// retried: this very attempt was asked for after a failure. helm-controller makes it at
+// once, but the delay before the one after it goes on from where it had come to, minutes
+// perhaps: its queue forgets the failures of a release only when that has succeeded, and
+// not when they are reset.
+func retried(hr *helmv2.HelmRelease) bool {
+	at := hr.Annotations[helmv2.ResetRequestAnnotation]
+	return at != "" && at == hr.Annotations[v1alpha1.AnnotationStartedAt] && at == hr.Status.LastHandledResetAt
 }
 
 // unremedied: the retries are used up, and the remediation after the last of them

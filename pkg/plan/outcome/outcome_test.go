@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/plan/outcome"
 )
 
@@ -166,6 +167,21 @@ func TestOf(t *testing.T) {
 			hr:     release(func(hr *helmv2.HelmRelease) { unobserved(hr); hr.Status.Failures = 5 }, broken, retrying),
 			want:   outcome.Outcome{Phase: outcome.Failed, Reason: broken.Reason, Message: broken.Message},
 		},
+		"UnstoredFailureOfARetry": {
+			reason: "a retry is one attempt: the next one of helm-controller's own would come minutes later",
+			hr:     release(asked(0), broken, retrying),
+			want:   outcome.Outcome{Phase: outcome.Failed, Reason: broken.Reason, Message: broken.Message},
+		},
+		"UnstoredFailureAfterARetry": {
+			reason: "what was asked of an earlier rollout says nothing of this one",
+			hr:     release(asked(time.Minute), broken, retrying),
+			want:   outcome.Outcome{Phase: outcome.Progressing, Reason: broken.Reason, Message: broken.Message},
+		},
+		"RetryNotSeen": {
+			reason: "a retry that was not handled has not failed",
+			hr:     release(func(hr *helmv2.HelmRelease) { asked(0)(hr); hr.Status.LastHandledReconcileAt = "before" }, broken, retrying),
+			want:   outcome.Outcome{Phase: outcome.Progressing, Reason: broken.Reason, Message: broken.Message},
+		},
 		"UnstoredFailureWithRetries": {
 			reason: "retries that the release asks for come on top",
 			hr: release(func(hr *helmv2.HelmRelease) {
@@ -240,6 +256,21 @@ func TestOf(t *testing.T) {
 				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
 			}
 		})
+	}
+}
+
+// asked is a release that has failed, and that was asked to be tried again that long
+// before the rollout that wrote it last; helm-controller has tried.
+func asked(before time.Duration) func(*helmv2.HelmRelease) {
+	started := time.Date(2024, 1, 2, 3, 4, 5, 6, time.UTC)
+	token := started.Add(-before).Format(time.RFC3339Nano)
+	return func(hr *helmv2.HelmRelease) {
+		unobserved(hr)
+		hr.Annotations = map[string]string{
+			meta.ReconcileRequestAnnotation: token, helmv2.ResetRequestAnnotation: token,
+			v1alpha1.AnnotationStartedAt: started.Format(time.RFC3339Nano),
+		}
+		hr.Status.Failures, hr.Status.LastHandledReconcileAt, hr.Status.LastHandledResetAt = 1, token, token
 	}
 }
 

@@ -36,7 +36,9 @@ type Input struct {
 
 // Forward makes the workflow that brings a group to its spec, and its plan. Where
 // the group cannot be rolled out the error is an *Error.
-func Forward(in Input) (*Plan, error) { return install(in, in.Group, events.WorkflowForward) }
+func Forward(in Input) (*Plan, error) {
+	return install(in, in.Group, events.WorkflowForward, RevisionName(in.Rollout))
+}
 
 // Rollback makes the workflow that takes a group back to a revision, after a rollout of
 // it has failed: the releases of the revision as they were, in its order, and then those
@@ -50,12 +52,12 @@ func Rollback(in Input, to Revision) (*Plan, error) {
 	failed := in.Group
 	in.Group = in.Group.DeepCopy()
 	in.Group.Spec, in.Staged, in.Values, in.Attempt = to.Spec, to.Staged, to.Values, 0
-	return install(in, failed, events.WorkflowRollback)
+	return install(in, failed, events.WorkflowRollback, RevisionName(to.Rollout))
 }
 
 // install makes the workflow of in. Where releases are to go, leaving says how they
 // were made, if anything does.
-func install(in Input, leaving *v1alpha1.ApplicationGroup, kind events.WorkflowType) (*Plan, error) {
+func install(in Input, leaving *v1alpha1.ApplicationGroup, kind events.WorkflowType, revision string) (*Plan, error) {
 	if in.Staged == nil {
 		in.Staged = []events.StagedApplication{}
 	}
@@ -92,7 +94,12 @@ func install(in Input, leaving *v1alpha1.ApplicationGroup, kind events.WorkflowT
 		away.prefix = "remove-"
 		phases = append(phases, away)
 	}
-	return c.assemble(phases...)
+	p, err := c.assemble(phases...)
+	if err != nil {
+		return nil, err
+	}
+	p.Workflow.Annotations[v1alpha1.AnnotationRevision] = revision
+	return p, nil
 }
 
 // releases that the group calls for, by application and task.

@@ -8,6 +8,7 @@ import (
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"github.com/google/go-cmp/cmp"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
@@ -49,10 +50,19 @@ func TestWhatLeftTheSpecGoesLast(t *testing.T) {
 // A rollback brings the revision's charts and values back, and what was added goes.
 func TestRollback(t *testing.T) {
 	good := group(application("a"), application("b", "a"))
-	revision := compile.Revision{Rollout: rollout(good.Name), Spec: good.Spec, Staged: stage(good, nil)}
+	earlier := rollout(good.Name)
+	earlier.Generation--
+	revision := compile.Revision{Rollout: earlier, Spec: good.Spec, Staged: stage(good, nil)}
 	o, err := revision.Object(compile.Options{})
 	if err != nil {
 		t.Fatal(err)
+	}
+	var patched map[string]any // as the API server has it while it applies a strategic patch
+	if err := utiljson.Unmarshal(o.Data.Raw, &patched); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := json.Marshal(patched); err != nil || string(after) != string(o.Data.Raw) {
+		t.Errorf("data that must not change comes out of a patch as it went in: %s, %v, was %s", after, err, o.Data.Raw)
 	}
 	data, err := json.Marshal(o) // as the API server keeps it
 	if err != nil {
@@ -75,6 +85,9 @@ func TestRollback(t *testing.T) {
 	}
 	if kind := p.Workflow.Labels[v1alpha1.LabelWorkflowType]; kind != string(events.WorkflowRollback) {
 		t.Errorf("the workflow is of type %s", kind)
+	}
+	if to := p.Workflow.Annotations[v1alpha1.AnnotationRevision]; to != o.Name {
+		t.Errorf("the workflow says that it goes back to %q, not to %q", to, o.Name)
 	}
 	if diff := cmp.Diff(map[string]plan.Action{"a.a-a": plan.Install, "b.b-b": plan.Install, "remove-new.new-new": plan.Delete}, actions(p)); diff != "" {
 		t.Errorf("actions (-want +got):\n%s", diff)

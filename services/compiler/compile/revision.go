@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
@@ -61,7 +62,7 @@ func (r Revision) SameAs(other Revision) (bool, error) {
 // Object is the revision as it is kept, named after the rollout's workflow. It holds
 // the values that the group's spec holds, and belongs to the group.
 func (r Revision) Object(options Options) (*appsv1.ControllerRevision, error) {
-	data, err := json.Marshal(r)
+	data, err := inOrder(r)
 	if err != nil {
 		return nil, fmt.Errorf("encoding revision %s: %w", r.Rollout.ID(), err)
 	}
@@ -78,6 +79,21 @@ func (r Revision) Object(options Options) (*appsv1.ControllerRevision, error) {
 		Revision: r.Rollout.Generation,
 		Data:     runtime.RawExtension{Raw: data},
 	}, nil
+}
+
+// inOrder is the JSON of v with all its keys sorted. The API server refuses the strategic
+// patches by which the garbage collector takes owners off a ControllerRevision where its
+// data, which must not change, comes out of them in another order.
+func inOrder(v any) ([]byte, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	var sorted any
+	if err := utiljson.Unmarshal(data, &sorted); err != nil {
+		return nil, err
+	}
+	return json.Marshal(sorted)
 }
 
 // RevisionOf reads a revision back.

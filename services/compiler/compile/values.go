@@ -65,9 +65,9 @@ func (c *compiler) valuesSecret(namespace string, data []byte) *corev1.Secret {
 	}
 }
 
-// digest of values, in hexadecimal digits.
+// digest of values, in hexadecimal digits; the order of keys does not matter.
 func digest(of ...any) (string, error) {
-	data, err := json.Marshal(of)
+	data, err := inOrder(of)
 	if err != nil {
 		return "", fmt.Errorf("encoding what to digest: %w", err)
 	}

@@ -27,7 +27,8 @@ var ownPrefix = v1alpha1.GroupVersion.Group + "/"
 //
 // A release that failed before is asked to be tried again, since a spec that did
 // not change makes helm-controller do nothing. Resetting the failure counts is
-// enough for that; forcing would upgrade a release that is in sync.
+// enough for that; forcing would upgrade a release that is in sync. helm-controller
+// tries at once then, and just once for the time being (outcome.Of).
 func Desired(owner Owner, task string, want, have *helmv2.HelmRelease, now time.Time) (*helmv2.HelmRelease, error) {
 	out := want.DeepCopy()
 	if have != nil {

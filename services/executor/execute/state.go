@@ -100,6 +100,38 @@ func Waiting(wf *wfv1.Workflow) []string {
 	return tasks
 }
 
+// stallAfter is how long Argo may take to go on when every node is settled: its requeue
+// time is 10 s at most, and its look at a workflow takes a second at 1,000 nodes.
+const stallAfter = 12 * time.Second
+
+// Stalled says whether it is Argo's turn, and Argo has not taken it: every node that was
+// activated is settled, and the workflow neither goes on nor ends. Argo puts what it
+// writes into its own store (writeBackToInformer in its workflow/controller/operator.go),
+// and may put it over a settlement that reached the store a moment before; then it looks
+// again by itself after 20 minutes only.
+func Stalled(wf *wfv1.Workflow, now time.Time) bool {
+	if wf.Status.Fulfilled() || wf.DeletionTimestamp != nil || wf.Spec.Suspend != nil && *wf.Spec.Suspend {
+		return false
+	}
+	last := wf.CreationTimestamp.Time
+	settled := 0
+	for _, n := range wf.Status.Nodes {
+		leaf := n.Type == wfv1.NodeTypeSuspend || n.Type == wfv1.NodeTypePod
+		if leaf && !n.Fulfilled() {
+			return false
+		}
+		if leaf {
+			settled++
+		}
+		for _, at := range []time.Time{n.StartedAt.Time, n.FinishedAt.Time} {
+			if at.After(last) {
+				last = at
+			}
+		}
+	}
+	return settled > 0 && now.Sub(last) > stallAfter
+}
+
 // nodesOf are the nodes to settle, those that were activated first at the front.
 func nodesOf(wf *wfv1.Workflow) []waiting {
 	if wf.Status.Fulfilled() || wf.Spec.Shutdown.Enabled() || wf.DeletionTimestamp != nil {

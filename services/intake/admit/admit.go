@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"orkestra.dev/api/v1alpha1"
@@ -44,6 +45,9 @@ type State struct {
 	// Overdue says that the deletion was asked for so long ago that the compiler
 	// has had its time to answer.
 	Overdue bool
+	// Disowned says that the garbage collector has taken the group off what the group
+	// owned, of which something is still there: the group was deleted as an orphaner.
+	Disowned bool
 }
 
 // Action is what is to be done next.
@@ -76,6 +80,11 @@ const (
 	Release Action = "Release"
 	// Force the group out: what it has left is told to go, and not waited for.
 	Force Action = "Force"
+	// RecordOrphan, in AnnotationOrphan, while it can be seen that the group is to go
+	// without its releases.
+	RecordOrphan Action = "RecordOrphan"
+	// Orphan the releases: stop what runs, and then let the group go alone.
+	Orphan Action = "Orphan"
 )
 
 // Decision is an action with what it takes.
@@ -107,6 +116,8 @@ func Next(s State) Decision {
 	switch {
 	case !s.Group.DeletionTimestamp.IsZero() && !ours:
 		return Decision{Action: Nothing}
+	case !s.Group.DeletionTimestamp.IsZero() && (s.Disowned || v1alpha1.GoesAlone(s.Group)):
+		return Decision{Action: s.alone()}
 	case !s.Group.DeletionTimestamp.IsZero():
 		return Decision{Action: s.end()}
 	case !ours:
@@ -144,6 +155,20 @@ func (s State) request(at, why string) Decision {
 	next := s.Rollout
 	next.RequestedAt = at
 	return Decision{Action: Request, Why: why, RequestedAt: at, Record: s.record(next)}
+}
+
+// alone is what a group calls for that goes without its releases. The charts of those
+// are to be nobody's when the group goes, or else they would go with it: that is what
+// the garbage collector does until it takes its finalizer off.
+func (s State) alone() Action {
+	switch {
+	case s.Group.Annotations[v1alpha1.AnnotationOrphan] != v1alpha1.Orphaned:
+		return RecordOrphan
+	case slices.Contains(s.Group.Finalizers, metav1.FinalizerOrphanDependents):
+		return Wait
+	default:
+		return Orphan
+	}
 }
 
 // end is what a group calls for that is being deleted.

@@ -41,6 +41,10 @@ func TestNext(t *testing.T) {
 	forced := func(g *v1alpha1.ApplicationGroup) {
 		g.Annotations = map[string]string{v1alpha1.AnnotationForceDelete: "true"}
 	}
+	orphaning := func(g *v1alpha1.ApplicationGroup) { g.Finalizers = append(g.Finalizers, "orphan") }
+	alone := func(g *v1alpha1.ApplicationGroup) {
+		g.Annotations = map[string]string{v1alpha1.AnnotationOrphan: "true"}
+	}
 	cyclic := func(g *v1alpha1.ApplicationGroup) { g.Spec.Applications[0].Dependencies = []string{"a"} }
 
 	for name, tc := range map[string]struct {
@@ -138,6 +142,33 @@ func TestNext(t *testing.T) {
 				{Type: events.WorkflowReverse, Rollout: older, Finished: true},
 			}},
 			want: AnnounceDeletion,
+		},
+		"DeletedAlone": {
+			reason: "that the releases are to stay is written down while it can be seen",
+			state:  State{Group: group(deleting, orphaning), Rollout: current, Releases: 2}, want: RecordOrphan,
+		},
+		"DeletedAloneWhileNobodyLooked": {
+			reason: "and where that is over, it shows on what the group owned",
+			state:  State{Group: group(deleting), Rollout: current, Releases: 2, Disowned: true}, want: RecordOrphan,
+		},
+		"AloneAndTheChartsAreOwned": {
+			reason: "the charts of the releases would go with the group",
+			state:  State{Group: group(deleting, orphaning, alone), Rollout: current, Releases: 2}, want: Wait,
+		},
+		"Alone": {
+			reason: "nothing is reversed of a group that goes alone",
+			state:  State{Group: group(deleting, alone), Rollout: current, Releases: 2}, want: Orphan,
+		},
+		"AloneAfterAll": {
+			reason: "a reverse that runs is stopped, rather than waited for",
+			state: State{Group: group(deleting, alone), Rollout: current, Releases: 1, Workflows: []Workflow{
+				{Type: events.WorkflowReverse, Rollout: current},
+			}},
+			want: Orphan,
+		},
+		"AloneAndNotDeleted": {
+			reason: "a group that is not being deleted is rolled out, whatever is written on it",
+			state:  State{Group: group(alone), Rollout: current}, want: Announce,
 		},
 		"ReverseDeletedByHand": {
 			reason: "a reverse workflow that somebody deleted is asked for again",

@@ -163,6 +163,8 @@ func TestScanCountsWhatLoadingCosts(t *testing.T) {
 		"NoYAML":    {"with an alias, what does not parse is refused", []any{"c/values.yaml", "a: &a [\n*a"}, "decoding it"},
 		"Actions":   {"actions are counted", []any{"c/templates/a.yaml", "{{" + strings.Repeat("a ", 60) + "}}"}, "more than 100 bytes of the templates"},
 		"Quoted":    {"also where quotes hide their end", []any{"c/templates/a.yaml", `{{ "\"}}" ` + "`}}` '}}' /*}}*/" + strings.Repeat("a ", 60) + "}}"}, "more than 100 bytes of the templates"},
+		"InQuotes":  {"what is in quotes, or a comment, is text", []any{"c/templates/a.yaml", "{{ `" + strings.Repeat("}}", 100) + "` | quote }}{{/*" + strings.Repeat("a ", 100) + "*/}}"}, ""},
+		"Quotes":    {"quotes are not", []any{"c/templates/a.yaml", "{{ print " + strings.Repeat("`` ", 60) + "}}"}, "more than 100 bytes of the templates"},
 		"Text":      {"text is not", []any{"c/templates/a.yaml", strings.Repeat("a lot of text {{a}} ", 15)}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

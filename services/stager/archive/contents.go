@@ -166,27 +166,32 @@ func (e expansion) measure(n *yaml.Node) (size, bool) {
 }
 
 // actions is how much of a template is between {{ and }}, or is one of these, by the
-// rules of text/template's lexer: a }} in quotes does not end one.
+// rules of text/template's lexer: a }} in quotes does not end one. What is in quotes or in
+// a comment costs no more than other text, and is not counted: dashboards are quoted whole.
 func actions(text []byte) (n int64) {
 	for {
 		_, rest, ok := bytes.Cut(text, []byte("{{"))
 		if !ok {
 			return n
 		}
-		inside := action(rest)
-		n += int64(inside + len("{{}}"))
+		inside, counted := action(rest)
+		n += int64(counted + len("{{}}"))
 		text = rest[inside:]
 	}
 }
 
-// action is the length of what begins behind {{, up to its }}, or to the end.
-func action(text []byte) int {
+// action is the length of what begins behind {{, up to its }}, or to the end, and how
+// much of it counts.
+func action(text []byte) (length, counted int) {
 	quote := byte(0)
 	for i := 0; i < len(text); i++ {
 		b := text[i]
+		if quote == 0 || b == quote {
+			counted++
+		}
 		switch {
 		case quote == 0 && b == '}' && bytes.HasPrefix(text[i:], []byte("}}")):
-			return i
+			return i, counted - 1
 		case quote == 0 && (b == '"' || b == '\'' || b == '`'):
 			quote = b
 		case quote == 0 && b == '/' && bytes.HasPrefix(text[i:], []byte("/*")):
@@ -199,5 +204,5 @@ func action(text []byte) int {
 			i++
 		}
 	}
-	return len(text)
+	return len(text), counted
 }

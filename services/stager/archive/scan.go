@@ -38,7 +38,8 @@ type Limits struct {
 	// Links are the dependencies that all charts declare, and each condition, tag and
 	// import of theirs.
 	Links int64
-	// ActionBytes is how much of all templates is actions, from {{ to }}.
+	// ActionBytes is how much of all templates is actions, from {{ to }}, without what is
+	// in quotes.
 	ActionBytes int64
 }
 

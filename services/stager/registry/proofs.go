@@ -96,7 +96,7 @@ func (o *ociRegistry) Signatures(ctx context.Context, r *Resolved) ([]Signature,
 
 // cosigned are the signatures of cosign's tag scheme.
 func (s *session) cosigned(ctx context.Context, manifest string) ([]Signature, error) {
-	data, _, err := s.readManifest(ctx, strings.Replace(manifest, ":", "-", 1)+".sig")
+	data, _, err := s.readManifest(ctx, SignatureTag(manifest))
 	if refusal.Reason(err) == v1alpha1.ReasonChartNotFound {
 		return nil, nil
 	}
@@ -122,9 +122,9 @@ func (s *session) cosigned(ctx context.Context, manifest string) ([]Signature, e
 	return found, nil
 }
 
-// bundles of sigstore that refer to a manifest, by the referrers API or, where a
-// registry has none, its fallback tag.
-func (s *session) bundles(ctx context.Context, manifest string, atMost int) ([]Signature, error) {
+// referrers of a manifest that may be bundles of sigstore, by the referrers API or,
+// where a registry has none, its fallback tag.
+func (s *session) referrers(ctx context.Context, manifest string, atMost int) ([]ocispec.Descriptor, error) {
 	var refer []ocispec.Descriptor
 	subject := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.Digest(manifest)}
 	err := s.repository().Referrers(ctx, subject, "", func(page []ocispec.Descriptor) error {
@@ -138,6 +138,15 @@ func (s *session) bundles(ctx context.Context, manifest string, atMost int) ([]S
 	if err != nil && !unsupported(err) {
 		return nil, s.refused(ctx, err, "what refers to "+manifest)
 	}
+	return refer, nil
+}
+
+// bundles of sigstore that refer to a manifest.
+func (s *session) bundles(ctx context.Context, manifest string, atMost int) ([]Signature, error) {
+	refer, err := s.referrers(ctx, manifest, atMost)
+	if err != nil {
+		return nil, err
+	}
 	var found []Signature
 	for _, d := range refer {
 		data, _, err := s.readManifest(ctx, d.Digest.String())
@@ -149,7 +158,7 @@ func (s *session) bundles(ctx context.Context, manifest string, atMost int) ([]S
 			return nil, err
 		}
 		for _, l := range m.Layers {
-			if !strings.HasPrefix(l.MediaType, mediaBundle) || len(found) == atMost {
+			if !isBundle(l) || len(found) == atMost {
 				continue
 			}
 			bundle, err := s.blob(ctx, l, maxProof)
@@ -161,6 +170,8 @@ func (s *session) bundles(ctx context.Context, manifest string, atMost int) ([]S
 	}
 	return found, nil
 }
+
+func isBundle(layer ocispec.Descriptor) bool { return strings.HasPrefix(layer.MediaType, mediaBundle) }
 
 // maybeBundle tells whether a referrer may be a bundle: older registries say the type
 // of its configuration instead, which is empty, or nothing.

@@ -27,6 +27,10 @@ type Registry interface {
 	// found. They are as hostile as all else from there: nothing is verified here. Where
 	// there are none it is refused (VerificationFailed).
 	Signatures(ctx context.Context, r *Resolved) ([]Signature, error)
+	// Original gets all that an OCI registry has of what Resolve found and of its
+	// signatures, to be moved to another; at most 16 MiB besides the archive. Over http
+	// and https there is none, and it is refused (VerificationFailed).
+	Original(ctx context.Context, r *Resolved) (*Original, error)
 }
 
 // Ref is a chart that is wanted.

@@ -76,7 +76,7 @@ func Decide(s State, now time.Time, grace time.Duration) Decision {
 func Archives(stored map[Archive]time.Time, charts []Chart, group string, now time.Time, grace time.Duration) []Archive {
 	named := map[Archive]bool{}
 	for _, c := range charts {
-		if c.Group == group {
+		if c.Group == group || c.Group == "" { // nobody's: it was orphaned
 			named[c.Archive] = true
 		}
 	}

@@ -17,9 +17,6 @@ import (
 // server never sees it.
 const annotationTotal = "orkestra.azure.microsoft.com/total"
 
-// annotationRevision names the revision that a rollback goes to, on its workflow.
-const annotationRevision = v1alpha1.LabelRevision
-
 // retrySuffix ends the name of a forward workflow that was made after one that failed.
 var retrySuffix = regexp.MustCompile(`-r[0-9]+$`)
 
@@ -120,12 +117,13 @@ func (s summary) seenMore(old *v1alpha1.RolloutStatus, wf *wfv1.Workflow) bool {
 		old.Started.Equal(started) && old.Finished != nil && wf.Status.FinishedAt.IsZero()
 }
 
-// revisionOf is what the workflow brings the group to. The first forward workflow of a
+// revisionOf is what the workflow brings the group to, as it says itself. One of an
+// earlier version of the compiler does not: the first forward workflow of a
 // rollout has the name of its revision; those that try it again have a suffix, for
 // which a long name is cut. A rollback goes to the last that succeeded before it, as
 // far as its workflow is still there to be seen.
 func (s summary) revisionOf(wf *wfv1.Workflow) string {
-	if name := wf.Annotations[annotationRevision]; name != "" {
+	if name := wf.Annotations[v1alpha1.AnnotationRevision]; name != "" {
 		return name
 	}
 	switch typeOf(wf) {

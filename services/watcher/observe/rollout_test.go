@@ -117,7 +117,7 @@ func TestRolloutStatus(t *testing.T) {
 		"RollingBackByName": {
 			reason: "a rollback that names its revision is believed",
 			group:  group(), want: &named,
-			wfs: wfs(good, back(func(wf *wfv1.Workflow) { wf.Annotations[v1alpha1.LabelRevision] = "shop-1-forward" })),
+			wfs: wfs(good, back(func(wf *wfv1.Workflow) { wf.Annotations[v1alpha1.AnnotationRevision] = "shop-1-forward" })),
 		},
 		"RollingBackToTheUnknown": {
 			reason: "a revision whose workflow is gone is not guessed",

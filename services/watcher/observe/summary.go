@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -61,7 +62,7 @@ func Summarize(w World) (groupstatus.Status, time.Duration) {
 	}
 	status.Conditions = append(status.Conditions, s.condition(v1alpha1.ConditionReady, v.status, v.reason, v.message))
 	if v.working {
-		status.Conditions = append(status.Conditions, s.condition(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonProgressing, v.message))
+		status.Conditions = append(status.Conditions, s.condition(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonProgressing, cmp.Or(v.doing, v.message)))
 	}
 	if v.stalled {
 		status.Conditions = append(status.Conditions, s.condition(v1alpha1.ConditionStalled, metav1.ConditionTrue, v.reason, v.message))
@@ -76,6 +77,8 @@ type verdict struct {
 	reason, message string
 	// working: something is being done. stalled: nothing will be until a change.
 	working, stalled bool
+	// doing is what is being done; empty where message says it.
+	doing string
 	// handled: this is the end of the rollout.
 	handled bool
 	again   time.Duration
@@ -118,17 +121,25 @@ func (s summary) ready() verdict {
 		return verdict{status: metav1.ConditionFalse, reason: v1alpha1.ReasonInvalidSpec, message: refused.Message, stalled: true, handled: true}
 	}
 	if c := s.current(v1alpha1.ConditionStaged, metav1.ConditionFalse); c != nil {
-		passing := heals[c.Reason]
-		return verdict{status: metav1.ConditionFalse, reason: v1alpha1.ReasonChartPullFailed, message: c.Message, working: passing, stalled: !passing, handled: !passing}
+		return s.hindered(c, v1alpha1.ReasonChartPullFailed)
 	}
 	if c := s.current(v1alpha1.ConditionCompiled, metav1.ConditionFalse); c != nil {
-		passing := heals[c.Reason]
-		return verdict{status: metav1.ConditionFalse, reason: v1alpha1.ReasonWorkflowTemplateGenerationFailed, message: c.Message, working: passing, stalled: !passing, handled: !passing}
+		return s.hindered(c, v1alpha1.ReasonWorkflowTemplateGenerationFailed)
 	}
 	if s.stands() {
 		return verdict{status: metav1.ConditionTrue, reason: v1alpha1.ReasonSucceeded, message: s.succeeded()}
 	}
 	return progressing(s.stage())
+}
+
+// hindered: a rollout does not get as far as a workflow, as c says. Where that heals, it
+// takes nothing from a group that stands, which was only to be looked at again.
+func (s summary) hindered(c *metav1.Condition, reason string) verdict {
+	passing := heals[c.Reason]
+	if passing && s.stands() {
+		return verdict{status: metav1.ConditionTrue, reason: v1alpha1.ReasonSucceeded, message: s.succeeded(), working: true, doing: c.Message}
+	}
+	return verdict{status: metav1.ConditionFalse, reason: reason, message: c.Message, working: passing, stalled: !passing, handled: !passing}
 }
 
 // stands: what is rolled out is what the spec asks for, and a request to look at it
@@ -208,6 +219,10 @@ func (s summary) failed(message string, at time.Time) verdict {
 
 func (s summary) terminating() verdict {
 	v := verdict{status: metav1.ConditionFalse, reason: v1alpha1.ReasonTerminating, message: "the releases of the group are going to be removed", working: true}
+	if v1alpha1.GoesAlone(s.Group) {
+		v.message = "the group goes, and its releases stay"
+		return v
+	}
 	reverse := s.newest(events.WorkflowReverse, func(r run) bool { return r.rollout.Generation == s.rollout.Generation })
 	switch {
 	case reverse == nil:

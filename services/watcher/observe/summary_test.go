@@ -264,6 +264,13 @@ func TestSummarize(t *testing.T) {
 				reverse: "Unknown Progressing: workflow shop-3-reverse is running: 0 done, 1 active",
 			}},
 		},
+		"DeletingAlone": {
+			reason: "of a group that goes alone nothing is said to be removed",
+			world:  observe.World{Group: group(deleting, func(g *v1alpha1.ApplicationGroup) { g.Finalizers = []string{"orphan"} })},
+			want: want{Conditions: map[string]string{
+				ready: "False Terminating: the group goes, and its releases stay", working: "True Progressing: the group goes, and its releases stay",
+			}},
+		},
 		"DeletionFailed": {
 			reason: "a group that cannot go waits for a change, and says why",
 			world: observe.World{Group: group(deleting), Workflows: wfs(

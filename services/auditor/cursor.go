@@ -1,0 +1,98 @@
+package auditor
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"orkestra.dev/services/auditor/record"
+)
+
+// goneError says that the trail in the folder begins after the record wanted.
+type goneError struct{ wanted, first uint64 }
+
+func (e *goneError) Error() string {
+	return fmt.Sprintf("record %d is no longer there, the first one is %d", e.wanted, e.first)
+}
+
+// cursor reads the records of a trail from one on. Whoever reads waits until a
+// record is on the disk before asking for it.
+type cursor struct {
+	dir   string
+	next  uint64
+	file  *os.File
+	lines *bufio.Reader
+}
+
+// read gives the next record. After an error it looks for the record anew.
+func (c *cursor) read() (r record.Record, err error) {
+	defer func() {
+		if err != nil {
+			c.close()
+		}
+	}()
+	if c.file == nil {
+		if err := c.open(); err != nil {
+			return r, err
+		}
+	}
+	for {
+		line, err := c.lines.ReadBytes('\n')
+		if err != nil && len(line) == 0 { // the next segment has it
+			c.close()
+			if err := c.open(); err != nil {
+				return r, err
+			}
+			line, err = c.lines.ReadBytes('\n')
+		}
+		if err != nil {
+			return r, fmt.Errorf("reading record %d: %w", c.next, err)
+		}
+		if r, err = record.Parse(line); err != nil {
+			return r, fmt.Errorf("reading record %d from %s: %w", c.next, filepath.Base(c.file.Name()), err)
+		}
+		if r.N > c.next {
+			return r, fmt.Errorf("reading record %d from %s: it is missing", c.next, filepath.Base(c.file.Name()))
+		}
+		if r.N == c.next {
+			c.next++
+			return r, nil
+		}
+	}
+}
+
+// open finds the segment that holds the next record.
+func (c *cursor) open() error {
+	names, err := record.Segments(os.DirFS(c.dir))
+	if err != nil {
+		return fmt.Errorf("listing the segments: %w", err)
+	}
+	segment := ""
+	for _, name := range names {
+		first, _ := record.SegmentFirst(name)
+		if first > c.next {
+			if segment == "" {
+				return &goneError{wanted: c.next, first: first}
+			}
+			break
+		}
+		segment = name
+	}
+	if segment == "" {
+		return fmt.Errorf("reading record %d: there is no segment", c.next)
+	}
+	f, err := os.Open(filepath.Join(c.dir, segment))
+	if err != nil {
+		return fmt.Errorf("opening a segment: %w", err)
+	}
+	c.file, c.lines = f, bufio.NewReader(f)
+	return nil
+}
+
+func (c *cursor) close() {
+	if c.file != nil {
+		_ = c.file.Close() // it was only read
+		c.file = nil
+	}
+}
