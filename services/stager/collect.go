@@ -106,7 +106,8 @@ func ours() client.MatchingLabels {
 func observed(h *sourcev1.HelmChart) retention.Chart {
 	c := retention.Chart{
 		Name: h.Name, UID: string(h.UID), ResourceVersion: h.ResourceVersion, Leaving: leaving(h),
-		Archive: retention.Archive{Name: h.Spec.Chart, Version: h.Spec.Version},
+		Repository: h.Spec.SourceRef.Name,
+		Archive:    retention.Archive{Name: h.Spec.Chart, Version: h.Spec.Version},
 	}
 	for _, r := range h.OwnerReferences {
 		if r.Kind == v1alpha1.Kind {
@@ -214,7 +215,7 @@ func (c *collector) empty(ctx context.Context, group *v1alpha1.ApplicationGroup,
 	if err != nil {
 		return err
 	}
-	for _, a := range retention.Archives(stored, charts, string(group.UID), c.now(), c.grace) {
+	for _, a := range retention.Archives(stored, charts, string(group.UID), group.Name, c.now(), c.grace) {
 		if _, err := c.current(ctx, groupstatus.RolloutOf(group)); err != nil {
 			if events.IsSuperseded(err) {
 				return nil // it is being staged, or gone

@@ -19,6 +19,8 @@ type Chart struct {
 	Name, UID, ResourceVersion string
 	// Group is the UID of the group that owns it.
 	Group string
+	// Repository is the name of its HelmRepository, which is that of the group.
+	Repository string
 	// Archive that it names in the group's staging repository.
 	Archive Archive
 	// UnusedSince is the mark; zero where there is none.
@@ -73,10 +75,11 @@ func Decide(s State, now time.Time, grace time.Duration) Decision {
 
 // Archives of a settled group that no HelmChart names, also none that is being deleted,
 // sorted. One that is younger than the grace may be about to get its HelmChart.
-func Archives(stored map[Archive]time.Time, charts []Chart, group string, now time.Time, grace time.Duration) []Archive {
+func Archives(stored map[Archive]time.Time, charts []Chart, group, repository string, now time.Time, grace time.Duration) []Archive {
 	named := map[Archive]bool{}
 	for _, c := range charts {
-		if c.Group == group || c.Group == "" { // nobody's: it was orphaned
+		// One of nobody was orphaned by an earlier group of the name.
+		if c.Group == group || c.Group == "" && c.Repository == repository {
 			named[c.Archive] = true
 		}
 	}

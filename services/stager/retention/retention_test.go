@@ -63,7 +63,7 @@ func TestArchives(t *testing.T) {
 		{Group: "other", Archive: retention.Archive{Name: "api", Version: "1.0.0"}},
 	}
 	want := []retention.Archive{{Name: "api", Version: "1.0.0"}, {Name: "web", Version: "1.0.0"}}
-	if diff := cmp.Diff(want, retention.Archives(stored, charts, "uid", now, grace)); diff != "" {
+	if diff := cmp.Diff(want, retention.Archives(stored, charts, "uid", "group", now, grace)); diff != "" {
 		t.Errorf("what no HelmChart of the group names goes, and what was pushed just now stays (-want +got):\n%s", diff)
 	}
 }
