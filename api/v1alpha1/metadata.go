@@ -17,6 +17,15 @@ const (
 	// new value will do (the semantics of reconcile.fluxcd.io/requestedAt).
 	AnnotationRequestedAt = metadataPrefix + "requestedAt"
 
+	// AnnotationRequestedBy on a group is the id of the event for which intake wrote its
+	// spec or AnnotationRequestedAt, with the generation that came of it or the value of
+	// that annotation, as JSON of {"event","generation","requestedAt"}: what it says of
+	// another generation or request no longer holds.
+	AnnotationRequestedBy = metadataPrefix + "requested-by"
+	// AnnotationChangedBy on a group is the user who changed its spec, or asked for it
+	// again, as the admission webhook saw it: nobody else can write it.
+	AnnotationChangedBy = metadataPrefix + "changed-by"
+
 	// LabelHeritage with the value Heritage is on everything that Orkestra makes.
 	LabelHeritage = metadataPrefix + "heritage"
 	Heritage      = "orkestra"

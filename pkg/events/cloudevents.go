@@ -27,7 +27,7 @@ const (
 
 // body is the data of every event beside its payload.
 type body struct {
-	Rollout Rollout `json:"rollout"`
+	Rollout Rollout `json:"rollout,omitzero"`
 }
 
 // encode writes a fact as a CloudEvent in structured mode, the one mode that the
@@ -36,7 +36,7 @@ func encode(f Fact, source string) ([]byte, error) {
 	if f.Data == nil {
 		return nil, errors.New("the fact has no data")
 	}
-	if err := f.Rollout.validate(); err != nil {
+	if err := f.validate(); err != nil {
 		return nil, err
 	}
 	data, err := encodeData(f)
@@ -47,13 +47,13 @@ func encode(f Fact, source string) ([]byte, error) {
 	e.SetID(f.contentID())
 	e.SetSource(source)
 	e.SetType(string(f.Type()))
-	e.SetSubject(f.Rollout.Group)
+	e.SetSubject(f.About())
 	e.SetTime(f.Time)
 	e.SetDataContentType(event.ApplicationJSON)
 	e.SetDataSchema(schemaBase + string(f.Type()) + ".json")
 	e.DataEncoded = data
-	e.SetExtension(extPartitionKey, f.Rollout.UID)
-	e.SetExtension(extCorrelationID, f.Rollout.ID())
+	e.SetExtension(extPartitionKey, f.partition())
+	e.SetExtension(extCorrelationID, f.story())
 	if f.CausationID != "" {
 		e.SetExtension(extCausationID, f.CausationID)
 	}
@@ -81,6 +81,9 @@ func encodeData(f Fact) ([]byte, error) {
 	}
 	if string(fields) == "{}" {
 		return head, nil
+	}
+	if string(head) == "{}" {
+		return fields, nil
 	}
 	return append(append(head[:len(head)-1], ','), fields[1:]...), nil
 }
@@ -112,7 +115,7 @@ func decode(subject string, h nats.Header, data []byte) (Fact, error) {
 		return f, err
 	}
 	if bodyErr == nil {
-		bodyErr = b.Rollout.validate()
+		bodyErr = f.validate()
 	}
 	if bodyErr != nil {
 		return f, Terminal(ReasonBadPayload, fmt.Errorf("decoding the rollout: %w", bodyErr))

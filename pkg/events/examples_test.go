@@ -17,11 +17,12 @@ var examples = func() []events.Payload {
 		Workflow: "bookinfo-3-forward", Namespace: "bookinfo", Name: "bookinfo-ratings",
 		ReleaseUID: "r-uid", ReleaseGeneration: 2, Task: "bookinfo.ratings",
 	}
+	origin := events.Origin{Manager: "kubectl-client-side-apply", User: "ann@example.com", Event: "webhook.received/r-uid/72d3162e-cc78-11e3-81ab-4c9367dc0958"}
 	return []events.Payload{
-		events.GroupDesired{},
+		events.GroupDesired{Origin: origin},
 		events.GroupRejected{Reason: "CyclicDependency", Message: "a -> b -> a"},
-		events.GroupSuspended{},
-		events.GroupDeleting{},
+		events.GroupSuspended{Origin: origin},
+		events.GroupDeleting{Origin: origin},
 		events.GroupDeleted{},
 		events.ChartsStaged{Applications: []events.StagedApplication{{
 			Name: "bookinfo", Chart: "bookinfo", Version: "1.0.0", Digest: "sha256:00",
@@ -44,5 +45,12 @@ var examples = func() []events.Payload {
 		events.RolloutUnchanged{Releases: 4},
 		events.RolloutSucceeded{WorkflowRef: workflow},
 		events.RolloutFailed{WorkflowRef: workflow, Reason: "Failed", Message: "ratings failed", Task: "bookinfo.ratings"},
+		events.WebhookReceived{
+			Namespace: "orkestra", Receiver: "ci.github", ReceiverUID: "r-uid", ReceiverGeneration: 1, ReceiverType: "github",
+			Delivery: "72d3162e-cc78-11e3-81ab-4c9367dc0958", Event: "package", Reconcile: true, DryRun: true,
+			Charts:  []events.ChartVersion{{Registry: "ghcr.io/example", Name: "bookinfo", Version: "1.1.0", Digest: "sha256:03"}},
+			Deploys: []events.DeployRequest{{Group: "book.info", Application: "bookinfo", Version: "1.1.0", ValuesSecret: "delivery-03"}},
+		},
+		events.ChartPushed{Tenant: "book.info", Chart: "bookinfo-ratings", Version: "1.0.0", Digest: "sha256:01"},
 	}
 }()

@@ -1,7 +1,10 @@
 package events
 
 import (
+	"cmp"
+	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -12,7 +15,7 @@ const (
 
 // Fact is one thing that has happened, to be said or as it was heard.
 type Fact struct {
-	// Rollout that the fact is about.
+	// Rollout that the fact is about; empty where the payload is Standalone.
 	Rollout Rollout
 	// Data is the payload, as a value: events.GroupDesired{}, not a pointer.
 	Data Payload
@@ -45,7 +48,8 @@ func New(r Rollout, p Payload) Fact { return Fact{Rollout: r, Data: p} }
 //
 //	<what>/<uid>/<generation>/<requestedAt>[/<key>]
 //
-// e.g. group.desired/<uid>/3/ for a rollout that nobody requested by annotation.
+// e.g. group.desired/<uid>/3/ for a rollout that nobody requested by annotation; of a
+// Standalone payload <what>/<key>.
 func (f Fact) EventID() string {
 	if f.ID != "" {
 		return f.ID
@@ -54,6 +58,9 @@ func (f Fact) EventID() string {
 }
 
 func (f Fact) contentID() string {
+	if _, ok := f.Data.(Standalone); ok {
+		return f.Type().What() + "/" + f.Data.Key()
+	}
 	id := f.Type().What() + "/" + token(f.Rollout.UID) +
 		"/" + strconv.FormatInt(f.Rollout.Generation, 10) +
 		"/" + token(f.Rollout.RequestedAt)
@@ -71,7 +78,43 @@ func (f Fact) Type() Type {
 	return f.Data.EventType()
 }
 
-// Subject is the NATS subject of a fact: orkestra.v1.<thing>.<group>.
+// About is the name of what the fact is about: the group, unless the payload is
+// Standalone.
+func (f Fact) About() string {
+	if s, ok := f.Data.(Standalone); ok {
+		return s.About()
+	}
+	return f.Rollout.Group
+}
+
+// Subject is the NATS subject of a fact: orkestra.v1.<thing>.<group>, and of a
+// Standalone payload orkestra.v1.<thing>.<what it is about>.
 func Subject(f Fact) string {
-	return subjectPrefix + f.Type().Thing() + "." + SubjectToken(f.Rollout.Group)
+	return subjectPrefix + f.Type().Thing() + "." + SubjectToken(f.About())
+}
+
+// partition is what the events that must keep their order have in common.
+func (f Fact) partition() string { return cmp.Or(f.Rollout.UID, f.About()) }
+
+// story is what the events that belong together have in common.
+func (f Fact) story() string {
+	if _, ok := f.Data.(Standalone); ok {
+		return f.contentID()
+	}
+	return f.Rollout.ID()
+}
+
+// validate reports what is missing from a fact.
+func (f Fact) validate() error {
+	s, ok := f.Data.(Standalone)
+	switch {
+	case !ok:
+		return f.Rollout.validate()
+	case s.About() == "" || strings.ContainsAny(s.About(), "*> \t\r\n"):
+		return fmt.Errorf("%q is no name of what %s is about", s.About(), f.Type())
+	case f.Rollout != Rollout{}:
+		return fmt.Errorf("%s is about no rollout, and names one of group %q", f.Type(), f.Rollout.Group)
+	default:
+		return nil
+	}
 }

@@ -42,6 +42,12 @@ const (
 	// TypeRolloutSucceeded and TypeRolloutFailed: a workflow has finished.
 	TypeRolloutSucceeded Type = "dev.orkestra.rollout.succeeded.v1"
 	TypeRolloutFailed    Type = "dev.orkestra.rollout.failed.v1"
+	// TypeWebhookReceived: intake verified a delivery of a Receiver; what it asks for is
+	// done next.
+	TypeWebhookReceived Type = "dev.orkestra.webhook.received.v1"
+	// TypeChartPushed: a chart version is new in the staging repository, whoever
+	// pushed it.
+	TypeChartPushed Type = "dev.orkestra.chart.pushed.v1"
 )
 
 // WorkflowType says which way a workflow walks the graph. It is the value of the
@@ -65,8 +71,31 @@ type Payload interface {
 	Key() string
 }
 
+// Standalone is a payload that is about no rollout: the fact's Rollout is empty, and
+// its id is <what>/<key>.
+type Standalone interface {
+	Payload
+	// About is the name of what it is about; it ends the fact's subject, and is the
+	// event's partition key.
+	About() string
+}
+
+// Origin is who asked for something, as far as the object tells.
+type Origin struct {
+	// Manager is the field manager that wrote what is asked for (managedFields):
+	// kubectl-client-side-apply, kustomize-controller, orkestra-intake.
+	Manager string `json:"manager,omitempty"`
+	// User is the name under which the API server knew who wrote it, as the admission
+	// webhook saw it; empty where that does not run.
+	User string `json:"user,omitempty"`
+	// Event is the id of the event for which it was written: that of a webhook.
+	Event string `json:"event,omitempty"`
+}
+
 // GroupDesired asks for the rollout that the event names.
-type GroupDesired struct{}
+type GroupDesired struct {
+	Origin Origin `json:"origin,omitzero"`
+}
 
 // GroupRejected says why a spec is refused before anything is done for it.
 type GroupRejected struct {
@@ -77,10 +106,14 @@ type GroupRejected struct {
 }
 
 // GroupSuspended asks for a pause of what is under way.
-type GroupSuspended struct{}
+type GroupSuspended struct {
+	Origin Origin `json:"origin,omitzero"`
+}
 
 // GroupDeleting asks for the reverse of everything.
-type GroupDeleting struct{}
+type GroupDeleting struct {
+	Origin Origin `json:"origin,omitzero"`
+}
 
 // GroupDeleted is the last that is said of a group.
 type GroupDeleted struct{}
@@ -245,4 +278,65 @@ type RolloutFailed struct {
 	Message string `json:"message"`
 	// Task is the first release node that failed, where one did.
 	Task string `json:"task,omitempty"`
+}
+
+// WebhookReceived is one verified delivery to a Receiver, with what it asks for and
+// nothing else of its body: that may hold anything.
+type WebhookReceived struct {
+	// Namespace and Receiver name the Receiver, ReceiverUID and ReceiverGeneration its
+	// object as it was.
+	Namespace          string `json:"namespace"`
+	Receiver           string `json:"receiver"`
+	ReceiverUID        string `json:"receiverUID"`
+	ReceiverGeneration int64  `json:"receiverGeneration"`
+	// ReceiverType is spec.type of the Receiver: github, harbor, cloudevents.
+	ReceiverType string `json:"receiverType"`
+	// Delivery is the sender's id of the delivery, else the digest of its body
+	// (sha256:<hex>).
+	Delivery string `json:"delivery"`
+	// Event is what the sender calls it: push, package, PUSH_ARTIFACT.
+	Event string `json:"event,omitempty"`
+	// Charts that were pushed.
+	Charts []ChartVersion `json:"charts,omitempty"`
+	// Deploys are changes of groups that were asked for.
+	Deploys []DeployRequest `json:"deploys,omitempty"`
+	// Reconcile asks for the groups that the Receiver selects, because something has
+	// changed that the sender does not name.
+	Reconcile bool `json:"reconcile,omitempty"`
+	// DryRun: nothing is written, and what would have been is logged.
+	DryRun bool `json:"dryRun,omitempty"`
+}
+
+// ChartVersion is a version of a chart in a registry.
+type ChartVersion struct {
+	// Registry is host[:port][/path] of the repository, without a scheme; the chart's
+	// name is not part of it.
+	Registry string `json:"registry"`
+	Name     string `json:"name"`
+	Version  string `json:"version"`
+	// Digest is sha256:<hex>: of the manifest in an OCI registry, of the archive
+	// elsewhere; empty where the sender does not say.
+	Digest string `json:"digest,omitempty"`
+}
+
+// DeployRequest asks for a change of one application of a group.
+type DeployRequest struct {
+	Group       string `json:"group"`
+	Application string `json:"application"`
+	// Version of the chart, empty where it stays.
+	Version string `json:"version,omitempty"`
+	// ValuesSecret names the Secret, in the Orkestra namespace, that holds the values
+	// that are asked for until they are written: they are not said in an event.
+	ValuesSecret string `json:"valuesSecret,omitempty"`
+}
+
+// ChartPushed says that a chart version is in the staging repository that was not
+// there before.
+type ChartPushed struct {
+	// Tenant is the repository path in ChartMuseum: the group's, where Orkestra staged it.
+	Tenant  string `json:"tenant"`
+	Chart   string `json:"chart"`
+	Version string `json:"version"`
+	// Digest of the archive, sha256:<hex>.
+	Digest string `json:"digest"`
 }

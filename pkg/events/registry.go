@@ -15,7 +15,7 @@ const (
 )
 
 // Thing is what the fact is about: group, charts, workflow, node, release or
-// rollout. It is the third token of the fact's subject.
+// rollout, and webhook or chart, which are about no group. It is the third token of the fact's subject.
 func (t Type) Thing() string {
 	thing, _, _ := strings.Cut(strings.TrimPrefix(string(t), typePrefix), ".")
 	return thing
@@ -51,6 +51,8 @@ var registry = []struct {
 	entry[RolloutUnchanged](),
 	entry[RolloutSucceeded](),
 	entry[RolloutFailed](),
+	entry[WebhookReceived](),
+	entry[ChartPushed](),
 }
 
 func entry[P Payload]() (e struct {
@@ -144,6 +146,8 @@ func (ReleaseDeleted) EventType() Type    { return TypeReleaseDeleted }
 func (RolloutUnchanged) EventType() Type  { return TypeRolloutUnchanged }
 func (RolloutSucceeded) EventType() Type  { return TypeRolloutSucceeded }
 func (RolloutFailed) EventType() Type     { return TypeRolloutFailed }
+func (WebhookReceived) EventType() Type   { return TypeWebhookReceived }
+func (ChartPushed) EventType() Type       { return TypeChartPushed }
 
 // Key implements Payload: a rollout desires, rejects, deletes and stages once;
 // it has up to three workflows, and many nodes and releases.
@@ -166,3 +170,9 @@ func (p ReleaseDeleted) Key() string    { return p.key() }
 func (RolloutUnchanged) Key() string    { return "" }
 func (p RolloutSucceeded) Key() string  { return p.key() }
 func (p RolloutFailed) Key() string     { return p.key() }
+func (p WebhookReceived) Key() string   { return key(p.ReceiverUID, p.Delivery) }
+func (p ChartPushed) Key() string       { return key(p.Tenant, p.Chart, p.Version, p.Digest) }
+
+// About implements Standalone.
+func (p WebhookReceived) About() string { return p.Namespace + "/" + p.Receiver }
+func (p ChartPushed) About() string     { return p.Tenant }

@@ -64,6 +64,7 @@ func token(s string) string {
 	return fmt.Sprintf("sha256-%x", sha256.Sum256([]byte(s)))
 }
 
-// SubjectToken makes a group's name one token of a NATS subject: a dot, which
-// Kubernetes allows in a name and NATS reads as a separator, becomes "_".
+// SubjectToken makes a name one token of a NATS subject: a dot, which Kubernetes
+// allows in a name and NATS reads as a separator, becomes "_". The slash between a
+// namespace and a name stays: NATS has no meaning for it.
 func SubjectToken(name string) string { return strings.ReplaceAll(name, ".", "_") }

@@ -232,7 +232,7 @@ func (s settler) report(ctx context.Context, d *delivery, a action, cause, settl
 	s.bus.metrics.observeHandled(f, a.outcome, took)
 	level := slog.LevelInfo
 	attrs := []slog.Attr{
-		slog.String("group", f.Rollout.Group),
+		slog.String("group", f.About()),
 		slog.Int64("generation", f.Rollout.Generation),
 		slog.String("event", f.ID),
 		slog.Uint64("attempt", f.Attempt),

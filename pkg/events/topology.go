@@ -49,7 +49,7 @@ const (
 
 	// topologyVersion grows with every change of DefaultTopology, so that an old
 	// replica does not undo what a newer one has set up.
-	topologyVersion = 2
+	topologyVersion = 3
 	metaVersion     = "orkestra.dev/topology"
 )
 
@@ -118,7 +118,7 @@ func DefaultTopology() Topology {
 			consumer("stager", "Stages the charts of desired groups", "group"),
 			consumer("compiler", "Makes workflows of groups and staged charts, and what undoes a failed one", "group", "charts", "rollout"),
 			consumer("executor", "Settles the release nodes of workflows", "workflow", "node", "release"),
-			consumer("intake", "Ends rollouts and deletions", "rollout", "release"),
+			consumer("intake", "Ends rollouts and deletions, and does what webhooks ask for", "rollout", "release", "webhook"),
 		},
 	}
 }

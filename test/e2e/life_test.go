@@ -145,7 +145,9 @@ func (m *model) apply(t *testing.T, url string) {
 		if err := env.client.Create(t.Context(), want); err != nil {
 			t.Fatal(err)
 		}
-		m.exists, m.goods = true, nil
+		// It may be at rest with nothing: where it was superseded before it was ready, and
+		// what superseded it is broken.
+		m.exists, m.goods = true, []modelSpec{{}}
 		return
 	}
 	update(t, m.name, func(g *v1alpha1.ApplicationGroup) {
@@ -175,20 +177,13 @@ func (m *model) settle(t *testing.T) {
 	} else if ready(g) {
 		t.Fatalf("%s is ready, and a chart of it cannot be installed: %s", m.name, conditions(g))
 	}
-	allowed := m.goods
-	if len(allowed) == 0 {
-		allowed = []modelSpec{{}}
-	}
 	var problems []string
 	eventually(t, 20*time.Second, "group "+m.name+" to be as its model", func(context.Context) error {
 		problems = nil
-		for _, spec := range allowed {
+		for _, spec := range m.goods {
 			problem := m.differs(t, spec)
 			if problem == "" {
 				m.goods = []modelSpec{spec}
-				if len(spec) == 0 {
-					m.goods = nil
-				}
 				return nil
 			}
 			problems = append(problems, problem)

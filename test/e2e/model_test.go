@@ -29,7 +29,7 @@ type modelApp struct {
 type modelSpec map[string]modelApp
 
 // model is what must be there of one group: what was asked for last and, of what was
-// asked for before, all that may be its last good revision.
+// asked for before, all that may be its last good revision (an empty one is none).
 type model struct {
 	name   string
 	rng    *rand.Rand

@@ -209,9 +209,9 @@ func sparse(t *testing.T) []byte {
 	t.Helper()
 	plain := string(unzip(t, charttest.Raw(t, with(func(h *tar.Header) {
 		h.Format = tar.FormatPAX
-		h.PAXRecords = map[string]string{"XXX.sparse.size": "4194304", "XXX.sparse.numblocks": "0", "XXX.sparse.map": ""}
+		h.PAXRecords = map[string]string{"gnu.sparse.size": "4194304", "gnu.sparse.numblocks": "0", "gnu.sparse.map": ""}
 	}), "")))
-	return charttest.Gzip(t, strings.ReplaceAll(plain, "XXX.sparse", "GNU.sparse"))
+	return charttest.Gzip(t, strings.ReplaceAll(plain, "gnu.sparse", "GNU.sparse"))
 }
 
 func unzip(t testing.TB, data []byte) []byte {
