@@ -124,6 +124,24 @@ func TestTwoReplicasSayItOnce(t *testing.T) {
 	once(t, g.Name)
 }
 
+// killBus kills NATS, does what is to be done while it is away, and starts it again.
+func killBus(t *testing.T, meanwhile func() error) {
+	t.Helper()
+	p, err := env.stack.Process("nats")
+	if err == nil {
+		err = p.Kill(t.Context())
+	}
+	if err == nil {
+		err = meanwhile()
+	}
+	if err == nil {
+		err = p.Start(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // The bus is killed and comes back in mid-rollout.
 func TestBusKilledInMidRollout(t *testing.T) {
 	s := serve(t)
@@ -131,16 +149,7 @@ func TestBusKilledInMidRollout(t *testing.T) {
 	g := chain("busless", s.URL, 6)
 	create(t, g)
 	awaitReleases(t, g.Name, 2)
-	p, err := env.stack.Process("nats")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Kill(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	killBus(t, func() error { return nil })
 	awaitReady(t, g.Name, 2*time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
 	inOrder(t, g.Name, 6)
 	once(t, g.Name)
@@ -154,19 +163,7 @@ func TestBusLostInMidRollout(t *testing.T) {
 	g := chain("forgotten", s.URL, 5)
 	create(t, g)
 	awaitReleases(t, g.Name, 2)
-	p, err := env.stack.Process("nats")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Kill(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.RemoveAll(filepath.Join(env.stack.Dir, "data", "nats")); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	killBus(t, func() error { return os.RemoveAll(filepath.Join(env.stack.Dir, "data", "nats")) })
 	awaitReady(t, g.Name, 2*time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
 	inOrder(t, g.Name, 5)
 	update(t, g.Name, func(g *v1alpha1.ApplicationGroup) {

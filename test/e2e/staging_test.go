@@ -66,17 +66,25 @@ func TestChartMuseumAway(t *testing.T) {
 	awaitReady(t, "unmuseumed", time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
 }
 
+// sideBySide is a group of n applications that wait for nothing, each with a chart of
+// its own.
+func sideBySide(t *testing.T, s *repository.Server, name string, n int) *v1alpha1.ApplicationGroup {
+	t.Helper()
+	g := chain(name, s.URL, n)
+	for i := range n {
+		chart := fmt.Sprintf("small%d", i)
+		add(t, s, chart, "1.0.0", configMapChart())
+		g.Spec.Applications[i].Spec.Chart.Name = chart
+		g.Spec.Applications[i].Dependencies = nil
+	}
+	return g
+}
+
 // ChartMuseum is killed, and comes back, while many charts are on their way to it.
 func TestChartMuseumKilledInMidStaging(t *testing.T) {
 	s := serve(t)
 	const n = 30
-	g := chain("restaged", s.URL, n)
-	for i := range n {
-		name := fmt.Sprintf("small%d", i)
-		add(t, s, name, "1.0.0", configMapChart())
-		g.Spec.Applications[i].Spec.Chart.Name = name
-		g.Spec.Applications[i].Dependencies = nil
-	}
+	g := sideBySide(t, s, "restaged", n)
 	p, err := env.stack.Process("chartmuseum")
 	if err != nil {
 		t.Fatal(err)
@@ -178,13 +186,7 @@ func onTinyDisk(t *testing.T, p *stack.Process) (stop func()) {
 func TestChartMuseumDiskFull(t *testing.T) {
 	s := serve(t)
 	const n = 12
-	g := chain("diskfull", s.URL, n)
-	for i := range n {
-		name := fmt.Sprintf("small%d", i)
-		add(t, s, name, "1.0.0", configMapChart())
-		g.Spec.Applications[i].Spec.Chart.Name = name
-		g.Spec.Applications[i].Dependencies = nil
-	}
+	g := sideBySide(t, s, "diskfull", n)
 	p, err := env.stack.Process("chartmuseum")
 	if err != nil {
 		t.Fatal(err)
