@@ -172,7 +172,7 @@ func (s summary) unchanged() bool {
 func (s summary) held() verdict {
 	message := "nothing is rolled out"
 	if last := s.Group.Status.LastSucceededGeneration; last > 0 {
-		message = fmt.Sprintf("generation %d stays rolled out", last)
+		message = fmt.Sprintf("the last good generation is %d", last)
 	}
 	if wf := s.newest("", func(r run) bool { return !r.wf.Status.Fulfilled() }); wf != nil {
 		message += ", " + progress(wf)

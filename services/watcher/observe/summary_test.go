@@ -287,7 +287,7 @@ func TestSummarize(t *testing.T) {
 				Workflows: wfs(workflow(events.WorkflowForward, wfv1.WorkflowRunning, of(older), hold, node("web.a", wfv1.NodeSucceeded, 0, ""))),
 			},
 			want: want{Succeeded: 2, Conditions: map[string]string{
-				ready:   "False Suspended: held by spec.suspend: generation 2 stays rolled out, workflow shop-2-forward is suspended",
+				ready:   "False Suspended: held by spec.suspend: the last good generation is 2, workflow shop-2-forward is suspended",
 				forward: "False Suspended: workflow shop-2-forward is suspended",
 			}},
 		},

@@ -49,7 +49,7 @@ func TestTurns(t *testing.T) {
 		{"success is one", replace(workflow(events.WorkflowForward, wfv1.WorkflowSucceeded, plans, startedAt(-time.Hour))),
 			[]string{"Normal ReconcileSuccess generation 3 is rolled out"}},
 		{"the group is held", spec(4, true),
-			[]string{"Normal Suspended held by spec.suspend: generation 3 stays rolled out"}},
+			[]string{"Normal Suspended held by spec.suspend: the last good generation is 3"}},
 		{"and stays so through another change", spec(5, true), nil},
 		{"and goes on", spec(5, false), []string{"Normal Resumed generation 5 goes on"}},
 		{"a workflow that is tried again has failed", func() {
