@@ -56,7 +56,7 @@ Replicas do the same work; what they say twice is stored once.`,
 		Schemes: []func(*runtime.Scheme) error{v1alpha1.AddToScheme, wfv1.AddToScheme, helmv2.AddToScheme},
 		Cache:   cacheOptions,
 		Setup: func(_ context.Context, e *service.Env) error {
-			for _, setup := range []func(*service.Env, int) error{setupWorkflows, setupReleases, setupGroups} {
+			for _, setup := range []func(*service.Env, int) error{setupWorkflows, setupReleases, setupGroups, setupMetrics} {
 				if err := setup(e, o.workers); err != nil {
 					return err
 				}
