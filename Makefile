@@ -5,9 +5,11 @@ SHELL       := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-# The modules of the workspace, and those outside it that have code of ours in them. They are asked for when they are needed.
+# The modules of the workspace. They are asked for when they are needed.
 modules = $(patsubst $(CURDIR)/%,./%,$(shell go list -m -f '{{.Dir}}'))
 units   = $(addsuffix /...,$(filter-out ./test,$(modules)))
+# Modules of ours outside the workspace: what they need should not lift what the others require.
+outside = $(patsubst %/go.mod,%,$(filter-out tools/lint/%,$(wildcard tools/*/go.mod)))
 mains   = $(addprefix ./,$(wildcard services/*/cmd/* cli/cmd/* local/cmd/* examples/cmd/*))
 
 # Go builds a tool anew when its module or the Go release has changed.
@@ -54,7 +56,9 @@ test: test-unit test-e2e ## Run all tests: the unit tests, then the e2e tests on
 test-unit: $(tools) ## Run the unit tests of every module; what has not changed is not run again
 	status=0; \
 	$(gotestsum) --format pkgname-and-test-fails -- -timeout 10m $(units) || status=1; \
-	(cd tools/crd && GOWORK=off ../../$(gotestsum) --format pkgname-and-test-fails -- -timeout 10m ./...) || status=1; \
+	for module in $(outside); do \
+		(cd $$module && GOWORK=off ../../$(gotestsum) --format pkgname-and-test-fails -- -timeout 10m ./...) || status=1; \
+	done; \
 	exit $$status
 
 # One package after the other, each with all that it says while it says it: they share a stack and two cores, and the
@@ -82,17 +86,17 @@ generate: $(tools) ## Write what is generated: deepcopy functions, the CRD, the 
 
 .PHONY: fmt
 fmt: $(golangci_lint) ## Format the code and order its imports
-	bin/golangci-lint fmt $(modules) tools/crd
+	bin/golangci-lint fmt $(modules) $(outside)
 
 .PHONY: lint
 lint: $(golangci_lint) ## Run the lints, the architecture among them, on every module
 	bin/golangci-lint run $(addsuffix /...,$(modules))
-	cd tools/crd && GOWORK=off ../../bin/golangci-lint run ./...
+	for module in $(outside); do (cd $$module && GOWORK=off ../../bin/golangci-lint run ./...); done
 
 .PHONY: tidy
 tidy: ## Bring go.mod and go.sum of every module in line with its imports, and with each other
 	go work sync
-	@for module in $(modules) tools tools/crd tools/lint; do (cd "$$module" && GOWORK=off go mod tidy); done
+	@for module in $(modules) tools tools/lint $(outside); do (cd "$$module" && GOWORK=off go mod tidy); done
 
 .PHONY: verify
 verify: $(tools) $(golangci_lint) ## Check what a change has to pass besides the tests; changes no file
