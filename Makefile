@@ -9,7 +9,7 @@ SHELL       := bash
 modules = $(patsubst $(CURDIR)/%,./%,$(shell go list -m -f '{{.Dir}}'))
 units   = $(addsuffix /...,$(filter-out ./test,$(modules)))
 # Modules of ours outside the workspace: what they need should not lift what the others require.
-outside = $(patsubst %/go.mod,%,$(filter-out tools/lint/%,$(wildcard tools/*/go.mod)))
+outside = $(patsubst %/go.mod,%,$(filter-out tools/lint/% tools/natscli/%,$(wildcard tools/*/go.mod)))
 mains   = $(addprefix ./,$(wildcard services/*/cmd/* cli/cmd/* local/cmd/* examples/cmd/*))
 
 # Go builds a tool anew when its module or the Go release has changed.
@@ -50,7 +50,7 @@ build: ## Compile every module; services and command lines go to .local/bin
 
 ## Its tests
 
-.PHONY: test test-unit test-e2e
+.PHONY: test test-unit test-e2e node
 test: test-unit test-e2e ## Run all tests: the unit tests, then the e2e tests on a stack of their own
 
 test-unit: $(tools) ## Run the unit tests of every module; what has not changed is not run again
@@ -63,8 +63,12 @@ test-unit: $(tools) ## Run the unit tests of every module; what has not changed 
 
 # One package after the other, each with all that it says while it says it: they share a stack and two cores, and the
 # first run builds that stack, which takes a quarter of an hour.
-test-e2e: $(tools) ## Run the e2e tests, on a stack of their own; RUN=<regexp> picks some
+test-e2e: $(tools) node ## Run the e2e tests, on a stack of their own; RUN=<regexp> picks some
 	$(gotestsum) --format standard-verbose -- -count=1 -p 1 -timeout 90m -run '$(RUN)' ./test/...
+
+# The clients of the interoperability tests that are not ours are written in JavaScript.
+node:
+	@hack/node
 
 # FUZZTIME is how long each target gets: make fuzz FUZZTIME=10m
 FUZZTIME ?= 60s
@@ -79,10 +83,11 @@ bench: ## Measure the staging of 200 charts on a stack of its own; writes docs/b
 ## Its code
 
 .PHONY: generate
-generate: $(tools) ## Write what is generated: deepcopy functions, the CRD, the schemas of events
+generate: $(tools) ## Write what is generated: deepcopy functions, the CRDs, schemas and catalogue of the events
 	cd api && ../bin/controller-gen object paths=./... crd:generateEmbeddedObjectMeta=false output:crd:dir=../deploy/crds
 	cd tools/crd && GOWORK=off go run . ../../$(crd)
 	cd pkg/events && GOWORK=off go generate ./...
+	hack/chart
 
 .PHONY: fmt
 fmt: $(golangci_lint) ## Format the code and order its imports

@@ -23,7 +23,9 @@ const (
 	// another generation or request no longer holds.
 	AnnotationRequestedBy = metadataPrefix + "requested-by"
 	// AnnotationChangedBy on a group is the user who changed its spec, or asked for it
-	// again, as the admission webhook saw it: nobody else can write it.
+	// again, as the admission webhook saw it, as JSON of {"generation","requestedAt",
+	// "user"}: what it says of another generation or request no longer holds. A policy
+	// of the API server refuses any name but that of whoever makes the request.
 	AnnotationChangedBy = metadataPrefix + "changed-by"
 
 	// LabelHeritage with the value Heritage is on everything that Orkestra makes.

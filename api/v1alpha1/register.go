@@ -6,7 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// Kind is the kind of the one resource of this package.
+// Kind is the kind of a group.
 const Kind = "ApplicationGroup"
 
 var (
@@ -20,7 +20,7 @@ var (
 )
 
 func addKnownTypes(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &ApplicationGroup{}, &ApplicationGroupList{})
+	s.AddKnownTypes(GroupVersion, &ApplicationGroup{}, &ApplicationGroupList{}, &Receiver{}, &ReceiverList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

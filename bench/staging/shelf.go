@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/bench/loopback"
 	"orkestra.dev/services/stager/archive"
 )
 
@@ -82,7 +83,7 @@ func newShelf(charts, size int) (*shelf, error) {
 	}
 	files["/index.yaml"] = []byte(index.String())
 	var err error
-	s.url, s.close, err = serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.url, s.close, err = loopback.Serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		data, ok := files[r.URL.Path]
 		if !ok {
 			w.WriteHeader(http.StatusNotFound)

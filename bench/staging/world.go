@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -19,6 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/bench/loopback"
+	"orkestra.dev/bench/proc"
 	"orkestra.dev/local/stack"
 	"orkestra.dev/pkg/events"
 	"orkestra.dev/pkg/service/groupstatus"
@@ -68,7 +69,10 @@ func newWorld(ctx context.Context, s *stack.Stack, charts, size int) (*world, er
 	if w.client, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		return nil, err
 	}
-	if w.bus, err = events.Connect(ctx, events.Options{Source: "orkestra://bench/intake", URL: env["NATS_URL"]}); err != nil {
+	if w.bus, err = events.Connect(ctx, events.Options{Source: "orkestra://bench/intake"}.FromEnvironment(func(name string) string { return env[name] })); err != nil {
+		return nil, err
+	}
+	if err := makeTopology(ctx, s, env); err != nil {
 		return nil, err
 	}
 	if w.shelf, err = newShelf(charts, size); err != nil {
@@ -80,7 +84,7 @@ func newWorld(ctx context.Context, s *stack.Stack, charts, size int) (*world, er
 	}
 	w.museum = &counted{}
 	proxy := httputil.NewSingleHostReverseProxy(museum)
-	w.museum.url, w.museum.close, err = serve(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+	w.museum.url, w.museum.close, err = loopback.Serve(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
 		proxy.ServeHTTP(out, r)
 		if r.Method == http.MethodPost {
 			w.museum.count()
@@ -99,15 +103,15 @@ func (w *world) close() error {
 	return errors.Join(w.stopStager(), w.bus.Close(), w.shelf.close(), w.museum.close(), w.log.Close())
 }
 
-// serve answers on loopback until it is closed.
-func serve(h http.Handler) (url string, closing func() error, err error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+// makeTopology makes the streams: the stager may not.
+func makeTopology(ctx context.Context, s *stack.Stack, env map[string]string) error {
+	bus, err := events.Connect(ctx, events.Options{
+		Source: "orkestra://bench/topology", NKeyFile: s.NATSKey(events.IdentityTopology), InboxPrefix: events.InboxOf(events.IdentityTopology),
+	}.FromEnvironment(func(name string) string { return env[name] }))
 	if err != nil {
-		return "", nil, fmt.Errorf("listening on loopback: %w", err)
+		return err
 	}
-	server := &http.Server{Handler: h}
-	go func() { _ = server.Serve(listener) }() // until it is closed
-	return "http://" + listener.Addr().String(), server.Close, nil
+	return errors.Join(bus.EnsureTopology(ctx), bus.Close())
 }
 
 // startStager starts one that has nothing in memory, in place of the one that runs.
@@ -124,6 +128,7 @@ func (w *world) startStager(ctx context.Context) error {
 		return fmt.Errorf("finding a port: %w", err)
 	}
 	w.stager = exec.Command(filepath.Join(w.stack.Bin, "orkestra-stager"), "--kubeconfig", w.stack.Kubeconfig, "--nats-url", w.env["NATS_URL"],
+		"--nats-ca", w.env["NATS_CA"], "--nats-nkey", w.stack.NATSKey("stager"), "--nats-topology", "await",
 		"--health-addr", health, "--metrics-addr", "0", "--namespace", stack.Namespace, "--allow-private-registries",
 		"--chartmuseum-url", w.museum.url, "--staging-url", w.env["CHARTMUSEUM_URL"])
 	w.stager.Stderr, w.stager.Stdout = w.log, w.log
@@ -185,8 +190,8 @@ func (w *world) stage(ctx context.Context, name string) (phase, error) {
 	}
 	// From here on the process's peak is counted anew.
 	pid := w.stager.Process.Pid
-	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0o200); err != nil {
-		return phase{}, fmt.Errorf("setting the peak of the stager's memory back: %w", err)
+	if err := proc.ResetPeak(pid); err != nil {
+		return phase{}, err
 	}
 	w.shelf.reset()
 	w.museum.reset()
@@ -203,17 +208,9 @@ func (w *world) stage(ctx context.Context, name string) (phase, error) {
 	m.Downloads, fetched = w.shelf.read(began)
 	m.Pushes, pushed = w.museum.read(began)
 	m.FetchedSeconds, m.PushedSeconds = fetched.Seconds(), pushed.Seconds()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return phase{}, fmt.Errorf("reading the stager's memory: %w", err)
-	}
-	_, peak, _ := strings.Cut(string(status), "VmHWM:")
-	var kib float64
-	if _, err := fmt.Sscan(peak, &kib); err != nil {
-		return phase{}, fmt.Errorf("reading the stager's memory: %w", err)
-	}
-	m.PeakMiB = kib / 1024
-	return m, nil
+	var err error
+	m.PeakMiB, err = proc.PeakMiB(pid)
+	return m, err
 }
 
 var errStaged = errors.New("staged")

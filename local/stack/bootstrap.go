@@ -33,6 +33,7 @@ const (
 	fieldManager = "orkestra-local"
 	nodeName     = "local"
 	webhookPath  = "/validate-orkestra-azure-microsoft-com-v1alpha1-applicationgroup"
+	stampPath    = "/mutate-orkestra-azure-microsoft-com-v1alpha1-applicationgroup"
 )
 
 var (
@@ -69,6 +70,9 @@ func (s *Stack) bootstrap(ctx context.Context, client dynamic.Interface, manifes
 			if err != nil {
 				return fmt.Errorf("reading the certificate authority: %w", err)
 			}
+			if err := apply(gctx, client, stamping(webhookURL, ca)); err != nil {
+				return err
+			}
 			return apply(gctx, client, admission(webhookURL, ca))
 		})
 	}
@@ -85,19 +89,41 @@ func admission(url string, ca []byte) *admissionv1.ValidatingWebhookConfiguratio
 		TypeMeta:   metav1.TypeMeta{APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration"},
 		ObjectMeta: metav1.ObjectMeta{Name: "orkestra"},
 		Webhooks: []admissionv1.ValidatingWebhook{{
-			Name:         "applicationgroups.orkestra.azure.microsoft.com",
-			ClientConfig: admissionv1.WebhookClientConfig{URL: new(url + webhookPath), CABundle: ca},
-			Rules: []admissionv1.RuleWithOperations{{
-				Operations: []admissionv1.OperationType{admissionv1.Create, admissionv1.Update},
-				Rule: admissionv1.Rule{APIGroups: []string{"orkestra.azure.microsoft.com"}, APIVersions: []string{"v1alpha1"},
-					Resources: []string{"applicationgroups"}},
-			}},
+			Name:                    "applicationgroups.orkestra.azure.microsoft.com",
+			ClientConfig:            admissionv1.WebhookClientConfig{URL: new(url + webhookPath), CABundle: ca},
+			Rules:                   groupsWritten(),
 			FailurePolicy:           new(admissionv1.Ignore),
 			SideEffects:             new(admissionv1.SideEffectClassNone),
 			TimeoutSeconds:          new(int32(5)),
 			AdmissionReviewVersions: []string{"v1"},
 		}},
 	}
+}
+
+// stamping makes the API server have intake write down who changes an ApplicationGroup.
+func stamping(url string, ca []byte) *admissionv1.MutatingWebhookConfiguration {
+	return &admissionv1.MutatingWebhookConfiguration{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "admissionregistration.k8s.io/v1", Kind: "MutatingWebhookConfiguration"},
+		ObjectMeta: metav1.ObjectMeta{Name: "orkestra"},
+		Webhooks: []admissionv1.MutatingWebhook{{
+			Name:                    "changed-by.applicationgroups.orkestra.azure.microsoft.com",
+			ClientConfig:            admissionv1.WebhookClientConfig{URL: new(url + stampPath), CABundle: ca},
+			Rules:                   groupsWritten(),
+			FailurePolicy:           new(admissionv1.Ignore),
+			ReinvocationPolicy:      new(admissionv1.IfNeededReinvocationPolicy),
+			SideEffects:             new(admissionv1.SideEffectClassNone),
+			TimeoutSeconds:          new(int32(5)),
+			AdmissionReviewVersions: []string{"v1"},
+		}},
+	}
+}
+
+func groupsWritten() []admissionv1.RuleWithOperations {
+	return []admissionv1.RuleWithOperations{{
+		Operations: []admissionv1.OperationType{admissionv1.Create, admissionv1.Update},
+		Rule: admissionv1.Rule{APIGroups: []string{"orkestra.azure.microsoft.com"}, APIVersions: []string{"v1alpha1"},
+			Resources: []string{"applicationgroups"}},
+	}}
 }
 
 // createNode makes the one node, on which kwok plays the pods. It is roomy, so that no chart's requests go unmet.

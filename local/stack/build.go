@@ -232,7 +232,7 @@ func buildOurs(ctx context.Context, root, binDir string, log io.Writer) error {
 	// is up to date there.
 	const folder = ".orkestra"
 	args := []string{"build", "-buildvcs=false", "-o", filepath.Join(binDir, folder) + string(filepath.Separator)}
-	for _, s := range Services {
+	for _, s := range programs() {
 		args = append(args, fmt.Sprintf("./services/%s/cmd/%s", s, s))
 	}
 	args = append(args, "./cli/cmd/orkestra", "./local/cmd/orkestra-local")
@@ -242,7 +242,7 @@ func buildOurs(ctx context.Context, root, binDir string, log io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("building the services: %w", err)
 	}
-	for _, s := range Services {
+	for _, s := range programs() {
 		if err := link(filepath.Join(folder, s), serviceBinary(binDir, s)); err != nil {
 			return err
 		}

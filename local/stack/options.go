@@ -39,14 +39,24 @@ type Options struct {
 	// and whatever else is in the cluster. Default, also for the kubeconfig of this very stack: a cluster of our own.
 	Kubeconfig string
 
+	// Node is what plays the node of a cluster of our own. Default: Simulated.
+	Node Node
+	// Images that a node of containerd is given beside those that it needs: names of images or of sets of tools/images.
+	Images []string
+
 	// Services also builds and starts our own services. Without it, those that run already are left alone.
 	Services bool
 	// Replicas of each of our services. Default: 1. A second replica of intake is the process "intake-2".
 	Replicas int
 	// ServiceArgs are appended to the flags of every replica of the service that they are keyed by.
 	ServiceArgs map[string][]string
+	// ServerArgs are appended to the flags of the server that they are keyed by, such as "helm-controller".
+	ServerArgs map[string][]string
 	// LogLevel of our services. Default: info.
 	LogLevel string
+
+	// Audit has the API server write down what our services ask of it, into AuditLog. Default: it does not.
+	Audit bool
 
 	// RequeueTime is how long Argo's controller waits before it looks at a Workflow again, and so the delay of every
 	// edge. Default: 100 ms; Argo's own default is 10 s.
@@ -111,11 +121,11 @@ func (l layout) record(name string) string  { return l.path("run", name+".json")
 func (l layout) logFile(name string) string { return l.path("log", name+".log") }
 
 // mine are the entries of Dir that a stack makes, and that wiping it removes. The executables are not among them.
-var mine = []string{"run", "log", "pki", "data", "home", "tmp", "kubeconfig", "env", "ports.json", "lock"}
+var mine = []string{"run", "log", "pki", "data", "node", "home", "tmp", "accounts", "nats", "audit-policy.yaml", "kubeconfig", "env", "ports.json", "lock"}
 
 func (l layout) makeDirs() error {
 	// source-controller, unlike the others, does not make its own.
-	for _, d := range []string{"run", "log", "pki", "data/source", "home", "tmp"} {
+	for _, d := range []string{"run", "log", "pki", "data/source", "home", "tmp", "accounts", "nats"} {
 		if err := os.MkdirAll(l.path(d), 0o700); err != nil {
 			return fmt.Errorf("making the folder of the stack: %w", err)
 		}

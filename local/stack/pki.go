@@ -40,8 +40,12 @@ type leaf struct {
 	names            []string
 }
 
-// makePKI makes what is missing or runs out in dir: ca, the API server's and the components' serving certificates, the
-// administrator's, the key that signs service account tokens, and the certificate of intake's admission webhook.
+// apiserverNames are those by which the API server is asked.
+var apiserverNames = []string{"localhost", "127.0.0.1", serviceClusterIP,
+	"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}
+
+// makePKI makes what is missing or runs out in dir: ca, the API server's and the components' serving certificates, NATS',
+// the administrator's, the key that signs service account tokens, and the certificate of intake's admission webhook.
 func makePKI(dir string, now time.Time) error {
 	for _, d := range []string{dir, filepath.Join(dir, "webhook")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
@@ -53,10 +57,10 @@ func makePKI(dir string, now time.Time) error {
 		return err
 	}
 	for _, l := range []leaf{
-		{file: "apiserver", commonName: "kube-apiserver", names: []string{"localhost", "127.0.0.1", serviceClusterIP,
-			"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}},
+		{file: "apiserver", commonName: "kube-apiserver", names: apiserverNames},
 		{file: "component", commonName: "component", names: []string{"localhost", "127.0.0.1"}},
 		{file: "admin", commonName: "kubernetes-admin", organizations: []string{"system:masters"}},
+		{file: "nats", commonName: "nats", names: []string{"localhost", "127.0.0.1"}},
 		{file: "webhook/tls", commonName: "intake", names: []string{"localhost", "127.0.0.1"}},
 	} {
 		if err := ca.ensure(dir, l, now); err != nil {

@@ -28,6 +28,8 @@ type plan struct {
 	controllers []spec // Flux's and Argo's
 	services    []spec // ours
 
+	node *node // a real one; nil: it is simulated
+
 	// webhookURL is where the API server asks about groups; empty: nowhere.
 	webhookURL string
 }
@@ -44,7 +46,9 @@ type planner struct {
 	ports *ports
 	// inputs identifies the content of the certificates and of the kubeconfig: who was started with others is restarted.
 	inputs string
-	err    error
+	// node is a real one, nil where it is simulated.
+	node *node
+	err  error
 }
 
 func (p *planner) port(process, purpose string) int {
@@ -87,49 +91,46 @@ func digest(paths ...string) (string, error) {
 
 // apiserverURL is where our own API server is.
 func (p *planner) apiserverURL() string {
-	return "https://" + loopback(p.port("kube-apiserver", "https"))
+	return fmt.Sprintf("https://%s:%d", p.address(), p.port("kube-apiserver", "https"))
 }
 
 // plan says how all of it runs. Everything listens on 127.0.0.1, and nothing elects a leader.
 func (p *planner) plan(o Options) plan {
 	nats, chartmuseum := p.nats(), p.chartmuseum()
 	out := plan{
+		node:        p.node,
 		stores:      []spec{nats, chartmuseum},
 		controllers: []spec{p.sourceController(), p.flux("helm-controller"), p.workflowController(o.RequeueTime)},
 	}
 	if p.foreign == "" {
 		etcd, etcdURL := p.etcd()
-		out.kubernetes = []spec{etcd, p.apiserver(etcdURL)}
+		out.kubernetes = []spec{etcd, p.apiserver(etcdURL, o.Audit)}
 		out.cluster = []spec{
 			p.component("kube-controller-manager", "--service-account-private-key-file", p.pki("sa.key"),
 				"--root-ca-file", p.pki("ca.crt"), "--use-service-account-credentials", "--concurrent-deployment-syncs", "20"),
 			p.component("kube-scheduler"),
-			p.kwok(),
+		}
+		if p.node == nil {
+			out.cluster = append(out.cluster, p.kwok())
+		} else {
+			containerd, agents := p.nodeSpecs()
+			out.stores, out.cluster = append(out.stores, containerd), append(out.cluster, agents...)
+		}
+	}
+	for _, specs := range [][]spec{out.stores, out.kubernetes, out.cluster, out.controllers} {
+		for i := range specs {
+			specs[i].Command = append(specs[i].Command, o.ServerArgs[specs[i].Name]...)
 		}
 	}
 	if o.Services {
 		var webhook string
 		out.services, webhook = p.planServices(o, nats.Exports["NATS_URL"], chartmuseum.Exports["CHARTMUSEUM_URL"])
+		out.services = append(out.services, p.topology(nats.Exports["NATS_URL"]))
 		if p.foreign == "" {
 			out.webhookURL = webhook
 		}
 	}
 	return out
-}
-
-func (p *planner) nats() spec {
-	client, monitor := p.port("nats", "client"), p.port("nats", "monitor")
-	path, id := p.binary(filepath.Join(p.bin, "nats-server"))
-	return spec{
-		Name: "nats", Binary: id, Rank: ranksStorage, Ports: []int{client, monitor},
-		Health: "http://" + loopback(monitor) + "/healthz",
-		Command: []string{path, "--addr", "127.0.0.1", "--port", strconv.Itoa(client),
-			"--http_port", strconv.Itoa(monitor), "--jetstream", "--store_dir", p.data("nats")},
-		Exports: map[string]string{
-			"NATS_URL":         "nats://" + loopback(client),
-			"NATS_MONITOR_URL": "http://" + loopback(monitor),
-		},
-	}
 }
 
 func (p *planner) chartmuseum() spec {
@@ -160,22 +161,25 @@ func (p *planner) etcd() (s spec, url string) {
 	}, url
 }
 
-func (p *planner) apiserver(etcdURL string) spec {
+func (p *planner) apiserver(etcdURL string, audit bool) spec {
 	port := p.port("kube-apiserver", "https")
 	path, id := p.binary(filepath.Join(p.bin, "kube"))
-	return spec{
+	s := spec{
 		Name: "kube-apiserver", Binary: id, Inputs: p.inputs, Rank: ranksAPI, Ports: []int{port},
 		Health: p.apiserverURL() + "/readyz",
-		Command: []string{path, "kube-apiserver", "--bind-address", "127.0.0.1", "--secure-port", strconv.Itoa(port),
-			// Loopback may not back the Service "kubernetes", and nothing would reach it if it did: there is no kube-proxy.
-			"--advertise-address", "127.0.0.1", "--endpoint-reconciler-type", "none",
+		Command: []string{path, "kube-apiserver", "--bind-address", p.address(), "--secure-port", strconv.Itoa(port),
+			"--advertise-address", p.address(),
 			"--etcd-servers", etcdURL, "--service-cluster-ip-range", serviceCIDR, "--allow-privileged",
 			"--authorization-mode", "Node,RBAC", "--client-ca-file", p.pki("ca.crt"),
-			"--tls-cert-file", p.pki("apiserver.crt"), "--tls-private-key-file", p.pki("apiserver.key"),
 			"--service-account-issuer", "https://kubernetes.default.svc",
 			"--service-account-key-file", p.pki("sa.pub"), "--service-account-signing-key-file", p.pki("sa.key"),
 			"--profiling=false", "--max-requests-inflight", "800", "--max-mutating-requests-inflight", "400"},
 	}
+	s.Command = append(s.Command, p.nodeFlags()...)
+	if audit {
+		s.Command = append(s.Command, p.audit()...)
+	}
+	return s
 }
 
 // component is what the controller manager and the scheduler have in common.
@@ -242,8 +246,7 @@ func (p *planner) workflowController(requeue time.Duration) spec {
 		Name: "workflow-controller", Binary: id, Inputs: p.inputs, Rank: ranksControllers, Ports: []int{port},
 		Health: "http://" + loopback(port) + "/healthz",
 		Command: []string{path, "--kubeconfig", p.kubeconfig(), "--namespace", Namespace, "--health-addr", loopback(port),
-			// No image can be had here, and the pods of container nodes are simulated anyway.
-			"--executor-image", "argoexec.invalid/argoexec:" + argoVersion,
+			"--executor-image", p.argoexec(),
 			// Argo's defaults (20 and 30) are for a shared API server; this one is ours.
 			"--qps", "400", "--burst", "800"},
 		Env: []string{"DEFAULT_REQUEUE_TIME=" + cmp.Or(requeue, 100*time.Millisecond).String()},

@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// auditor keeps the audit trail of the stack; it is no part of what rolls out.
+const auditor = "auditor"
+
 // planServices says how our own services run: flags that all have, and the few that one has for itself.
 func (p *planner) planServices(o Options, natsURL, chartmuseumURL string) (services []spec, webhookURL string) {
 	for _, service := range Services {
@@ -16,7 +19,7 @@ func (p *planner) planServices(o Options, natsURL, chartmuseumURL string) (servi
 			s := spec{
 				Name: name, Binary: id, Inputs: p.inputs, Rank: ranksServices, Ports: []int{health, metrics},
 				Health: "http://" + loopback(health) + "/readyz",
-				Command: []string{binary, "--kubeconfig", p.kubeconfig(), "--nats-url", natsURL,
+				Command: []string{binary, "--kubeconfig", p.serviceKubeconfig(service),
 					"--health-addr", loopback(health), "--metrics-addr", loopback(metrics),
 					"--namespace", Namespace, "--log-level", cmp.Or(o.LogLevel, "info")},
 				Exports: map[string]string{
@@ -24,6 +27,8 @@ func (p *planner) planServices(o Options, natsURL, chartmuseumURL string) (servi
 					"ORKESTRA_" + variable(name) + "_METRICS_URL": "http://" + loopback(metrics) + "/metrics",
 				},
 			}
+			s.Command = append(s.Command, p.natsFlags(service, natsURL)...)
+			s.Command = append(s.Command, "--nats-topology", "await")
 			switch service {
 			case "intake":
 				webhook := p.port(name, "webhook")
@@ -31,8 +36,17 @@ func (p *planner) planServices(o Options, natsURL, chartmuseumURL string) (servi
 				s.Ports = append(s.Ports, webhook)
 				s.Command = append(s.Command, "--webhook-addr", loopback(webhook), "--webhook-cert-dir", p.pki("webhook"))
 				s.Exports["ORKESTRA_"+variable(name)+"_WEBHOOK_URL"] = url
+				receivers := p.port(name, "receivers")
+				s.Ports = append(s.Ports, receivers)
+				s.Command = append(s.Command, "--receiver-addr", loopback(receivers))
+				s.Exports["ORKESTRA_"+variable(name)+"_RECEIVER_URL"] = "http://" + loopback(receivers)
 				// With several replicas admission asks the first: a cluster has a Service for that, loopback has not.
 				webhookURL = cmp.Or(webhookURL, url)
+			case "compiler":
+				s.Command = append(s.Command, "--executor-service-account", accountName(workflowAccount))
+				if p.node != nil {
+					s.Command = append(s.Command, "--executor-image", p.node.images["orkestra-executor"].Reference)
+				}
 			case "stager":
 				// ChartMuseum is on loopback, which a registry in a chart's URL may otherwise not be.
 				s.Command = append(s.Command, "--chartmuseum-url", chartmuseumURL,
@@ -42,12 +56,35 @@ func (p *planner) planServices(o Options, natsURL, chartmuseumURL string) (servi
 			services = append(services, s)
 		}
 	}
-	return services, webhookURL
+	return append(services, p.planAuditor(o, natsURL)), webhookURL
 }
+
+// planAuditor says how the auditor runs: one, since a folder is one auditor's, and without a cluster.
+func (p *planner) planAuditor(o Options, natsURL string) spec {
+	binary, id := p.binary(serviceBinary(p.bin, auditor))
+	health, metrics := p.port(auditor, "health"), p.port(auditor, "metrics")
+	s := spec{
+		Name: auditor, Binary: id, Inputs: p.inputs, Rank: ranksServices, Ports: []int{health, metrics},
+		Health: "http://" + loopback(health) + "/readyz",
+		Command: append([]string{binary, "--dir", p.path("data", "audit"),
+			"--health-addr", loopback(health), "--metrics-addr", loopback(metrics),
+			"--log-level", cmp.Or(o.LogLevel, "info")}, p.natsFlags(auditor, natsURL)...),
+		Exports: map[string]string{
+			"ORKESTRA_AUDIT_DIR":           p.path("data", "audit"),
+			"ORKESTRA_AUDITOR_METRICS_URL": "http://" + loopback(metrics) + "/metrics",
+		},
+	}
+	s.Command = append(s.Command, o.ServiceArgs[auditor]...)
+	return s
+}
+
+// programs are all of our own processes.
+func programs() []string { return append(slices.Clone(Services), auditor) }
 
 // isService tells whether a process is a replica of one of our services.
 func isService(process string) bool {
-	return slices.ContainsFunc(Services, func(s string) bool { return process == s || strings.HasPrefix(process, s+"-") })
+	return process == topologyProcess ||
+		slices.ContainsFunc(programs(), func(s string) bool { return process == s || strings.HasPrefix(process, s+"-") })
 }
 
 // variable is a name as it is written in an environment variable.

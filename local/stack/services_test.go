@@ -22,7 +22,7 @@ func TestForeignCluster(t *testing.T) {
 		for _, s := range servers {
 			files = append(files, stampFile(l.bin, s.binary))
 		}
-		for _, s := range Services {
+		for _, s := range programs() {
 			files = append(files, serviceBinary(l.bin, s))
 		}
 		for _, f := range files {
@@ -32,6 +32,19 @@ func TestForeignCluster(t *testing.T) {
 			if err := os.WriteFile(f, nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
+		}
+		for file, content := range map[string]string{
+			l.usersFile(): "{ nkey: $ORKESTRA_NKEY_INTAKE }", filepath.Join(l.dir, "nats", ".keep"): "",
+		} {
+			if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.makeKeys(); err != nil {
+			t.Fatal(err)
 		}
 		p := &planner{layout: l, ports: &ports{chosen: map[string]int{}, free: func(int) bool { return true }}}
 		out := p.plan(Options{Services: true})
@@ -71,7 +84,7 @@ func TestFlagsOfServices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, service := range Services {
+	for _, service := range programs() {
 		if err := os.MkdirAll(l.bin, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -80,9 +93,9 @@ func TestFlagsOfServices(t *testing.T) {
 		}
 	}
 	ports := &ports{chosen: map[string]int{
-		"intake/health": 1, "intake/metrics": 2, "intake/webhook": 3,
-		"intake-2/health": 4, "intake-2/metrics": 5, "intake-2/webhook": 6,
-		"stager/health": 7, "stager/metrics": 8,
+		"intake/health": 1, "intake/metrics": 2, "intake/webhook": 3, "intake/receivers": 11,
+		"intake-2/health": 4, "intake-2/metrics": 5, "intake-2/webhook": 6, "intake-2/receivers": 12,
+		"stager/health": 7, "stager/metrics": 8, "auditor/health": 13, "auditor/metrics": 14,
 	}, free: func(int) bool { return true }}
 	p := &planner{layout: l, ports: ports}
 	services, webhook := p.planServices(Options{Replicas: 2, ServiceArgs: map[string][]string{"stager": {"--workers", "2"}}},
@@ -94,17 +107,25 @@ func TestFlagsOfServices(t *testing.T) {
 	for _, s := range services {
 		got[s.Name] = strings.ReplaceAll(strings.Join(s.Command, " "), l.dir, "DIR")
 	}
-	if len(got) != 2*len(Services) {
+	if len(got) != 2*len(Services)+1 {
 		t.Errorf("two replicas of each: %d", len(got))
 	}
-	common := " --kubeconfig DIR/kubeconfig --nats-url nats://127.0.0.1:9"
+	common := func(service string) string {
+		return "DIR/bin/orkestra-" + service + " --kubeconfig DIR/accounts/" + service + ".kubeconfig"
+	}
+	bus := func(service string) string {
+		return " --namespace orkestra --log-level info --nats-url nats://127.0.0.1:9 --nats-ca DIR/pki/ca.crt" +
+			" --nats-nkey DIR/nats/" + service + ".nk --nats-topology await"
+	}
 	want := map[string]string{
-		"intake": "DIR/bin/orkestra-intake" + common + " --health-addr 127.0.0.1:1 --metrics-addr 127.0.0.1:2" +
-			" --namespace orkestra --log-level info --webhook-addr 127.0.0.1:3 --webhook-cert-dir DIR/pki/webhook",
-		"intake-2": "DIR/bin/orkestra-intake" + common + " --health-addr 127.0.0.1:4 --metrics-addr 127.0.0.1:5" +
-			" --namespace orkestra --log-level info --webhook-addr 127.0.0.1:6 --webhook-cert-dir DIR/pki/webhook",
-		"stager": "DIR/bin/orkestra-stager" + common + " --health-addr 127.0.0.1:7 --metrics-addr 127.0.0.1:8" +
-			" --namespace orkestra --log-level info --chartmuseum-url http://127.0.0.1:10 --allow-private-registries --workers 2",
+		"intake": common("intake") + " --health-addr 127.0.0.1:1 --metrics-addr 127.0.0.1:2" + bus("intake") +
+			" --webhook-addr 127.0.0.1:3 --webhook-cert-dir DIR/pki/webhook --receiver-addr 127.0.0.1:11",
+		"intake-2": common("intake") + " --health-addr 127.0.0.1:4 --metrics-addr 127.0.0.1:5" + bus("intake") +
+			" --webhook-addr 127.0.0.1:6 --webhook-cert-dir DIR/pki/webhook --receiver-addr 127.0.0.1:12",
+		"stager": common("stager") + " --health-addr 127.0.0.1:7 --metrics-addr 127.0.0.1:8" + bus("stager") +
+			" --chartmuseum-url http://127.0.0.1:10 --allow-private-registries --workers 2",
+		"auditor": "DIR/bin/orkestra-auditor --dir DIR/data/audit --health-addr 127.0.0.1:13 --metrics-addr 127.0.0.1:14" +
+			" --log-level info --nats-url nats://127.0.0.1:9 --nats-ca DIR/pki/ca.crt --nats-nkey DIR/nats/auditor.nk",
 	}
 	for name, command := range want {
 		if diff := cmp.Diff(command, got[name]); diff != "" {

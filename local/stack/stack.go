@@ -58,6 +58,14 @@ func Up(ctx context.Context, o Options) (*Stack, error) {
 			return nil, err
 		}
 	}
+	if o.Node == Containerd {
+		if _, err := preflight(s.layout); err != nil {
+			return nil, err
+		}
+		if err := s.layout.buildImages(ctx, slices.Concat(nodeImages, o.Images), s.log); err != nil {
+			return nil, err
+		}
+	}
 	unlock, err := lock(ctx, s.layout.lockFile(), s.log)
 	if err != nil {
 		return nil, err
@@ -76,12 +84,20 @@ func (s *Stack) up(ctx context.Context, o Options) error {
 	if err := makePKI(s.layout.pki(), time.Now()); err != nil {
 		return err
 	}
-	p, err := s.plan(o)
+	if err := s.layout.makeKeys(); err != nil {
+		return err
+	}
+	p, err := s.plan(ctx, o)
 	if err != nil {
 		return err
 	}
 	if err := s.retire(ctx, p, o.Services); err != nil {
 		return err
+	}
+	if p.node == nil {
+		if err := s.removeNode(ctx); err != nil {
+			return err
+		}
 	}
 	if err := s.start(ctx, p); err != nil {
 		return err
@@ -98,7 +114,7 @@ func (s *Stack) up(ctx context.Context, o Options) error {
 }
 
 // plan says what is to run, and writes down what that is to be found by: the ports and the kubeconfig.
-func (s *Stack) plan(o Options) (plan, error) {
+func (s *Stack) plan(ctx context.Context, o Options) (plan, error) {
 	ports, err := loadPorts(s.layout.portsFile())
 	if err != nil {
 		return plan{}, err
@@ -116,6 +132,11 @@ func (s *Stack) plan(o Options) (plan, error) {
 	ports.forget(func(name string) bool { return running[name] })
 
 	planner := &planner{layout: s.layout, ports: ports}
+	if o.Node == Containerd {
+		if err := planner.makeNode(ctx); err != nil {
+			return plan{}, err
+		}
+	}
 	if s.layout.foreign == "" {
 		if err := writeKubeconfig(s.layout, planner.apiserverURL()); err != nil {
 			return plan{}, err
@@ -134,9 +155,17 @@ func (s *Stack) plan(o Options) (plan, error) {
 // inputs identifies the kubeconfig and the certificates that processes are started with.
 func (l layout) inputs() (string, error) {
 	paths := []string{l.kubeconfig()}
-	for _, f := range []string{"ca", "apiserver", "component", "webhook/tls"} {
+	for _, f := range []string{"ca", "apiserver", "component", "nats", "webhook/tls"} {
 		paths = append(paths, l.pki(f+".crt"))
 	}
+	identities, err := l.identities()
+	if err != nil {
+		return "", err
+	}
+	for _, identity := range identities {
+		paths = append(paths, l.seed(identity))
+	}
+	paths = append(paths, l.usersFile())
 	return digest(paths...)
 }
 
@@ -167,7 +196,12 @@ func (s *Stack) start(ctx context.Context, p plan) error {
 		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.ensure(gctx, p.stores...) })
+	g.Go(func() error {
+		if err := s.ensure(gctx, p.stores...); err != nil || p.node == nil {
+			return err
+		}
+		return p.node.importImages(gctx, s.log)
+	})
 	g.Go(func() error {
 		// The API server waits for etcd by itself.
 		if err := s.ensure(gctx, p.kubernetes...); err != nil {
@@ -186,10 +220,16 @@ func (s *Stack) start(ctx context.Context, p plan) error {
 		if err := s.bootstrap(gctx, client, manifests, p.webhookURL); err != nil {
 			return err
 		}
+		if len(p.services) > 0 {
+			g.Go(func() error { return s.provideAccounts(gctx, client) })
+		}
 		if len(p.cluster) > 0 {
 			g.Go(func() error {
-				if err := createNode(gctx, client); err != nil {
-					return err
+				// A kubelet says itself that it is there.
+				if p.node == nil {
+					if err := createNode(gctx, client); err != nil {
+						return err
+					}
 				}
 				return awaitNode(gctx, client)
 			})
@@ -290,6 +330,9 @@ func (s *Stack) down(ctx context.Context, wipe bool) error {
 			return err
 		}
 	}
+	if err := s.cleanNode(ctx, wipe); err != nil {
+		return err
+	}
 	say(s.log, "stopped %d processes", len(processes))
 	if !wipe {
 		return nil
@@ -357,7 +400,8 @@ func (s *Stack) Processes() ([]*Process, error) {
 	return out, nil
 }
 
-// Env is how users of the stack find it: KUBECONFIG, NATS_URL, CHARTMUSEUM_URL, and for every replica of our services
+// Env is how users of the stack find it: KUBECONFIG, NATS_URL with
+// NATS_CA and NATS_NKEY, CHARTMUSEUM_URL, and for every replica of our services
 // ORKESTRA_<NAME>_HEALTH_URL and ORKESTRA_<NAME>_METRICS_URL.
 func (s *Stack) Env() (map[string]string, error) {
 	env := map[string]string{"KUBECONFIG": s.Kubeconfig}

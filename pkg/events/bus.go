@@ -18,7 +18,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -41,8 +40,9 @@ type Options struct {
 	// the last element of Source.
 	Name string
 
-	// CredsFile, User and Password, or Token identify the service, where asked for.
-	CredsFile, User, Password, Token string
+	// NKeyFile (a user's seed), CredsFile, User and Password, or Token identify the
+	// service, where asked for. Files are read again at each connection.
+	NKeyFile, CredsFile, User, Password, Token string
 	// TLS, or CAFile and CertFile with KeyFile, where the server wants it. Files are
 	// read again at each connection.
 	TLS                       *tls.Config
@@ -53,6 +53,8 @@ type Options struct {
 	// Logger gets one line per event that is handled, and the connection's
 	// trouble. Default is silence.
 	Logger *slog.Logger
+	// TracerProvider takes the spans, see TraceIDs. Default is that there are none.
+	TracerProvider trace.TracerProvider
 	// Registerer for the metrics; default is not to register them.
 	Registerer prometheus.Registerer
 
@@ -62,6 +64,9 @@ type Options struct {
 	// create with one.
 	Replicas int
 
+	// Buried, where set, is told of each dead letter that is stored: the fact as far as it
+	// could be read, and the reason. It may be told twice, and holds up the consumer.
+	Buried func(ctx context.Context, f Fact, reason string)
 	// MaxAttempts is how often handling an event may fail, or kill its handler,
 	// before it becomes a dead letter. Default 10.
 	MaxAttempts uint64
@@ -125,7 +130,8 @@ type Bus struct {
 	js      jetstream.JetStream
 	log     *slog.Logger
 	metrics *metrics
-	tracer  trace.Tracer
+	// tracer is nil where nothing is traced.
+	tracer trace.Tracer
 	// ensured: EnsureTopology was called, so Consume may make again what is lost.
 	ensured atomic.Bool
 	// streams are handles by name.
@@ -148,10 +154,16 @@ func Connect(_ context.Context, o Options) (*Bus, error) {
 		opts:    o,
 		log:     o.Logger,
 		metrics: m,
-		tracer:  otel.Tracer("orkestra.dev/pkg/events"),
 		closed:  make(chan struct{}),
 	}
-	if b.nc, err = nats.Connect(o.URL, b.connOptions()...); err != nil {
+	if o.TracerProvider != nil {
+		b.tracer = o.TracerProvider.Tracer("orkestra.dev/pkg/events")
+	}
+	options, err := b.connOptions()
+	if err != nil {
+		return nil, err
+	}
+	if b.nc, err = nats.Connect(o.URL, options...); err != nil {
 		return nil, fmt.Errorf("connecting to NATS: %w", err)
 	}
 	if b.js, err = jetstream.New(b.nc, jetstream.WithDefaultTimeout(requestTimeout)); err != nil {
@@ -161,7 +173,7 @@ func Connect(_ context.Context, o Options) (*Bus, error) {
 	return b, nil
 }
 
-func (b *Bus) connOptions() []nats.Option {
+func (b *Bus) connOptions() ([]nats.Option, error) {
 	o := b.opts
 	options := []nats.Option{
 		nats.Name(o.Name),
@@ -192,6 +204,13 @@ func (b *Bus) connOptions() []nats.Option {
 		}),
 		nats.ClosedHandler(func(*nats.Conn) { close(b.closed) }),
 	}
+	if o.NKeyFile != "" {
+		nkey, err := nats.NkeyOptionFromSeed(o.NKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("reading the NKey %s: %w", o.NKeyFile, err)
+		}
+		options = append(options, nkey)
+	}
 	if o.CredsFile != "" {
 		options = append(options, nats.UserCredentials(o.CredsFile))
 	}
@@ -213,7 +232,7 @@ func (b *Bus) connOptions() []nats.Option {
 	if o.InboxPrefix != "" {
 		options = append(options, nats.CustomInboxPrefix(o.InboxPrefix))
 	}
-	return options
+	return options, nil
 }
 
 // Ready says whether events can be said and heard now: connected, and the

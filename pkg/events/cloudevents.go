@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"mime"
 	"net/url"
+	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/nats-io/nats.go"
@@ -160,6 +162,25 @@ func decodeEvent(h nats.Header, data []byte) (event.Event, error) {
 	return decodeBinary(binary, contentType, data)
 }
 
+// quoted matches what a backslash protects in a quoted string (RFC 7230, 3.2.6).
+var quoted = regexp.MustCompile(`\\(.)`)
+
+// headerValue is an attribute out of its header: once unquoted, where it is quoted as
+// senders of earlier versions of the binding do, and once percent-decoded.
+func headerValue(raw string) (string, error) {
+	if len(raw) >= 2 && strings.HasPrefix(raw, `"`) && strings.HasSuffix(raw, `"`) {
+		raw = quoted.ReplaceAllString(raw[1:len(raw)-1], "$1")
+	}
+	value, err := url.PathUnescape(raw)
+	if err != nil {
+		return "", err
+	}
+	if !utf8.ValidString(value) {
+		return "", errors.New("it is not UTF-8")
+	}
+	return value, nil
+}
+
 // decodeBinary reads the binary mode of the binding's draft 1.0.3: attributes in
 // headers ce-<name>, percent-encoded.
 func decodeBinary(attributes map[string]string, contentType string, data []byte) (event.Event, error) {
@@ -169,7 +190,7 @@ func decodeBinary(attributes map[string]string, contentType string, data []byte)
 	}
 	e := event.New(version)
 	for name, raw := range attributes {
-		value, err := url.PathUnescape(raw)
+		value, err := headerValue(raw)
 		if err != nil {
 			return e, fmt.Errorf("decoding header %s%s: %w", binaryPrefix, name, err)
 		}

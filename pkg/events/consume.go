@@ -17,6 +17,8 @@ const (
 	pullHeartbeat = 3 * time.Second
 	// afterGrace is how long a handler whose context is gone may take to notice.
 	afterGrace = 2 * time.Second
+	// gaugeEvery is half of Prometheus's usual interval between two scrapes.
+	gaugeEvery = 15 * time.Second
 	// drainWait bounds the wait for the server's word that it sends no more.
 	drainWait = 2 * time.Second
 )
@@ -63,6 +65,7 @@ func (b *Bus) Consume(ctx context.Context, consumer string, workers int, h Handl
 	for range workers {
 		wg.Go(func() { b.worker(ctx, work, spec, h) })
 	}
+	wg.Go(func() { b.gauge(ctx, consumer) })
 	done := make(chan struct{})
 	go func() { wg.Wait(); close(done) }()
 
@@ -78,6 +81,22 @@ func (b *Bus) Consume(ctx context.Context, consumer string, workers int, h Handl
 		return nil
 	case <-time.After(afterGrace + settleTimeout):
 		return fmt.Errorf("consuming as %s: handlers did not return within %s and after", consumer, b.opts.Grace)
+	}
+}
+
+// gauge asks now and then how far the consumer is, for the metrics, until ctx is done. A
+// server that is away is the workers' to complain of.
+func (b *Bus) gauge(ctx context.Context, consumer string) {
+	for {
+		try, cancel := context.WithTimeout(ctx, requestTimeout)
+		c, err := b.js.Consumer(try, StreamEvents, consumer) // this asks for its state
+		cancel()
+		if err == nil {
+			b.metrics.observeConsumer(c.CachedInfo())
+		}
+		if !pause(ctx, gaugeEvery) {
+			return
+		}
 	}
 }
 

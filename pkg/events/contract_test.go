@@ -7,7 +7,6 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"orkestra.dev/pkg/events"
+	shown "orkestra.dev/pkg/events/internal/examples"
 	"orkestra.dev/pkg/events/internal/generated"
 )
 
@@ -129,13 +129,12 @@ func TestGeneratedFilesAreCurrent(t *testing.T) {
 			t.Errorf("%s is not current; run go generate:\n%s", name, cmp.Diff(string(got), string(want)))
 		}
 	}
-	for _, dir := range generated.Folders {
-		found, _ := filepath.Glob(filepath.Join(dir, "*.json"))
-		for _, name := range found {
-			if _, ok := files[name]; !ok {
-				t.Errorf("%s belongs to nothing; run go generate", name)
-			}
-		}
+	stale, err := generated.Stale(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range stale {
+		t.Errorf("%s belongs to nothing; run go generate", name)
 	}
 }
 
@@ -160,11 +159,52 @@ func schema(t *testing.T, typ events.Type) *jsonschema.Schema {
 	return s
 }
 
+func TestSchemasDescribeEveryField(t *testing.T) {
+	var check func(path string, v any)
+	check = func(path string, v any) {
+		object, _ := v.(map[string]any)
+		properties, _ := object["properties"].(map[string]any)
+		for name, p := range properties {
+			property, _ := p.(map[string]any)
+			_, described := property["description"]
+			if _, refers := property["$ref"]; !described && !refers {
+				t.Errorf("%s.%s has no description: give the field in payloads.go a comment", path, name)
+			}
+			check(path+"."+name, property)
+		}
+		definitions, _ := object["$defs"].(map[string]any)
+		for name, d := range definitions {
+			check(path+"#"+name, d)
+		}
+	}
+	for _, typ := range events.Types() {
+		raw, err := events.Schema(typ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var v any
+		if err := json.Unmarshal(raw, &v); err != nil {
+			t.Fatal(err)
+		}
+		check(string(typ), v)
+	}
+}
+
+func TestSchemaVersion(t *testing.T) {
+	for typ, want := range map[events.Type]string{
+		events.TypeGroupDesired: "1.1", events.TypeGroupDeleted: "1.0", "dev.orkestra.moon.risen.v1": "",
+	} {
+		if got := events.SchemaVersion(typ); got != want {
+			t.Errorf("SchemaVersion(%s) = %q, want %q", typ, got, want)
+		}
+	}
+}
+
 func TestSchemas(t *testing.T) {
 	for _, p := range examples {
 		t.Run(string(p.EventType()), func(t *testing.T) {
 			s := schema(t, p.EventType())
-			data, err := events.EncodeData(events.New(rollout, p))
+			data, err := events.EncodeData(shown.Fact(p))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -179,9 +219,13 @@ func TestSchemas(t *testing.T) {
 			if err := s.Validate(v); err != nil {
 				t.Errorf("a field of a later version is refused: %v", err)
 			}
+			_, standalone := p.(events.Standalone)
+			if _, ok := v["rollout"]; ok == standalone {
+				t.Errorf("the data names a rollout: %t", ok)
+			}
 			delete(v, "rollout")
-			if err := s.Validate(v); err == nil {
-				t.Error("data without a rollout validates")
+			if err := s.Validate(v); (err == nil) != standalone {
+				t.Errorf("data without a rollout: %v", err)
 			}
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -18,6 +19,8 @@ type metrics struct {
 	duration  *prometheus.HistogramVec
 	published *prometheus.CounterVec
 	dead      *prometheus.CounterVec
+	// Of a consumer, all its replicas together.
+	pending, inHand, acknowledged *prometheus.GaugeVec
 }
 
 func newMetrics(service string, r prometheus.Registerer) (*metrics, error) {
@@ -41,10 +44,18 @@ func newMetrics(service string, r prometheus.Registerer) (*metrics, error) {
 			Help: "Events that the service gave up on.",
 		}, []string{"service", "type"}),
 	}
+	for gauge, help := range map[**prometheus.GaugeVec][2]string{
+		&m.pending:      {"orkestra_events_pending", "Events that the consumer was not given yet."},
+		&m.inHand:       {"orkestra_events_in_hand", "Events that were given to a replica and are not acknowledged: handled just now, or waiting for the world."},
+		&m.acknowledged: {"orkestra_events_acknowledged", "Sequence of the stream up to which the consumer has acknowledged everything."},
+	} {
+		*gauge = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: help[0], Help: help[1]}, []string{"consumer"})
+	}
 	if r == nil {
 		return m, nil
 	}
-	return m, errors.Join(register(r, &m.handled), register(r, &m.duration), register(r, &m.published), register(r, &m.dead))
+	return m, errors.Join(register(r, &m.handled), register(r, &m.duration), register(r, &m.published), register(r, &m.dead),
+		register(r, &m.pending), register(r, &m.inHand), register(r, &m.acknowledged))
 }
 
 // register registers *c, or takes what is registered already, so that two buses
@@ -78,4 +89,10 @@ func (m *metrics) observePublished(f Fact, outcome string) {
 
 func (m *metrics) observeDead(f Fact) {
 	m.dead.WithLabelValues(m.service, typeLabel(f)).Inc()
+}
+
+func (m *metrics) observeConsumer(info *jetstream.ConsumerInfo) {
+	m.pending.WithLabelValues(info.Name).Set(float64(info.NumPending))
+	m.inHand.WithLabelValues(info.Name).Set(float64(info.NumAckPending))
+	m.acknowledged.WithLabelValues(info.Name).Set(float64(info.AckFloor.Stream))
 }

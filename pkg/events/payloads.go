@@ -26,22 +26,27 @@ const (
 	TypeWorkflowRejected Type = "dev.orkestra.workflow.rejected.v1"
 	// TypeNodeStarted: Argo activated a release node: its parents are done.
 	TypeNodeStarted Type = "dev.orkestra.node.started.v1"
-	// TypeNodeSucceeded and TypeNodeFailed: a release node is settled in Argo.
+	// TypeNodeSucceeded: a release node is settled in Argo, and its children may begin.
 	TypeNodeSucceeded Type = "dev.orkestra.node.succeeded.v1"
-	TypeNodeFailed    Type = "dev.orkestra.node.failed.v1"
-	// TypeReleaseReady, TypeReleaseFailed, TypeReleaseExpired and
-	// TypeReleaseDeleted: a HelmRelease of the group came to rest for one of its
-	// generations, did not do so within its timeout, or is gone.
-	TypeReleaseReady   Type = "dev.orkestra.release.ready.v1"
-	TypeReleaseFailed  Type = "dev.orkestra.release.failed.v1"
+	// TypeNodeFailed: a release node is settled in Argo, and nothing after it begins.
+	TypeNodeFailed Type = "dev.orkestra.node.failed.v1"
+	// TypeReleaseReady: a HelmRelease of the group came to rest for one of its
+	// generations, and well.
+	TypeReleaseReady Type = "dev.orkestra.release.ready.v1"
+	// TypeReleaseFailed: a HelmRelease of the group came to rest for one of its
+	// generations, and failed.
+	TypeReleaseFailed Type = "dev.orkestra.release.failed.v1"
+	// TypeReleaseExpired: a HelmRelease of the group did not come to rest within its timeout.
 	TypeReleaseExpired Type = "dev.orkestra.release.expired.v1"
+	// TypeReleaseDeleted: a HelmRelease of the group is gone.
 	TypeReleaseDeleted Type = "dev.orkestra.release.deleted.v1"
 	// TypeRolloutUnchanged: the group is as the rollout asks for already; there is no
 	// workflow.
 	TypeRolloutUnchanged Type = "dev.orkestra.rollout.unchanged.v1"
-	// TypeRolloutSucceeded and TypeRolloutFailed: a workflow has finished.
+	// TypeRolloutSucceeded: a workflow has finished, and well.
 	TypeRolloutSucceeded Type = "dev.orkestra.rollout.succeeded.v1"
-	TypeRolloutFailed    Type = "dev.orkestra.rollout.failed.v1"
+	// TypeRolloutFailed: a workflow has finished, and failed.
+	TypeRolloutFailed Type = "dev.orkestra.rollout.failed.v1"
 	// TypeWebhookReceived: intake verified a delivery of a Receiver; what it asks for is
 	// done next.
 	TypeWebhookReceived Type = "dev.orkestra.webhook.received.v1"
@@ -93,11 +98,15 @@ type Origin struct {
 }
 
 // GroupDesired asks for the rollout that the event names.
+//
+// Said by: intake. Then: ChartsStaged, ChartsFailed.
 type GroupDesired struct {
 	Origin Origin `json:"origin,omitzero"`
 }
 
 // GroupRejected says why a spec is refused before anything is done for it.
+//
+// Said by: intake.
 type GroupRejected struct {
 	// Reason is a CamelCase word, as in a condition.
 	Reason string `json:"reason"`
@@ -106,21 +115,29 @@ type GroupRejected struct {
 }
 
 // GroupSuspended asks for a pause of what is under way.
+//
+// Said by: intake.
 type GroupSuspended struct {
 	Origin Origin `json:"origin,omitzero"`
 }
 
 // GroupDeleting asks for the reverse of everything.
+//
+// Said by: intake. Then: WorkflowSubmitted, GroupDeleted.
 type GroupDeleting struct {
 	Origin Origin `json:"origin,omitzero"`
 }
 
 // GroupDeleted is the last that is said of a group.
+//
+// Said by: intake.
 type GroupDeleted struct{}
 
 // ChartsStaged says that each chart is in the staging repository, and that a
 // HelmChart in the cluster has its artifact ready, so that a HelmRelease that
 // refers to it fetches nothing.
+//
+// Said by: stager. Then: WorkflowSubmitted, WorkflowRejected, RolloutUnchanged.
 type ChartsStaged struct {
 	// Applications in the order of the spec.
 	Applications []StagedApplication `json:"applications"`
@@ -164,12 +181,16 @@ type StagedPiece struct {
 }
 
 // ChartsFailed names the first application whose chart could not be staged.
+//
+// Said by: stager.
 type ChartsFailed struct {
+	// Application is its name in the spec.
 	Application string `json:"application"`
-	Chart       string `json:"chart"`
-	Version     string `json:"version,omitempty"`
-	URL         string `json:"url"`
-	// Reason is one of the reasons of the condition Staged.
+	// Chart, Version and URL of the registry as the spec has them.
+	Chart   string `json:"chart"`
+	Version string `json:"version,omitempty"`
+	URL     string `json:"url"`
+	// Reason is one of the reasons of the condition Staged, and Message what is wrong.
 	Reason  string `json:"reason"`
 	Message string `json:"message"`
 }
@@ -185,6 +206,8 @@ type WorkflowRef struct {
 }
 
 // WorkflowSubmitted says that Argo has the workflow.
+//
+// Said by: compiler. Then: NodeStarted, RolloutSucceeded, RolloutFailed.
 type WorkflowSubmitted struct {
 	WorkflowRef
 	// Releases is the number of release nodes.
@@ -192,10 +215,14 @@ type WorkflowSubmitted struct {
 }
 
 // WorkflowRejected says why there is no workflow.
+//
+// Said by: compiler.
 type WorkflowRejected struct {
+	// WorkflowType is forward, reverse or rollback.
 	WorkflowType WorkflowType `json:"workflowType"`
-	Reason       string       `json:"reason"`
-	Message      string       `json:"message"`
+	// Reason is one of the reasons of the condition Compiled, and Message what is wrong.
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
 }
 
 // NodeRef names a release node of a workflow.
@@ -209,14 +236,22 @@ type NodeRef struct {
 }
 
 // NodeStarted says that Argo waits for the node's release.
+//
+// Said by: watcher. Then: ReleaseReady, ReleaseFailed, ReleaseExpired, ReleaseDeleted,
+// NodeSucceeded, NodeFailed.
 type NodeStarted struct{ NodeRef }
 
 // NodeSucceeded says that Argo has the node's success.
+//
+// Said by: watcher. Then: NodeStarted, RolloutSucceeded.
 type NodeSucceeded struct{ NodeRef }
 
 // NodeFailed says that Argo has the node's failure.
+//
+// Said by: watcher. Then: RolloutFailed.
 type NodeFailed struct {
 	NodeRef
+	// Message is why, in the words of whoever settled the node.
 	Message string `json:"message"`
 }
 
@@ -236,6 +271,8 @@ type ReleaseRef struct {
 }
 
 // ReleaseReady says that Helm installed what the HelmRelease asks for.
+//
+// Said by: watcher. Then: NodeSucceeded.
 type ReleaseReady struct {
 	ReleaseRef
 	// Chart and Version that are installed.
@@ -244,13 +281,18 @@ type ReleaseReady struct {
 }
 
 // ReleaseFailed says that Helm gave up, in Helm's words.
+//
+// Said by: watcher. Then: NodeFailed.
 type ReleaseFailed struct {
 	ReleaseRef
+	// Reason and Message are those of the HelmRelease's condition.
 	Reason  string `json:"reason"`
 	Message string `json:"message"`
 }
 
 // ReleaseExpired says that the HelmRelease did not come to rest in time.
+//
+// Said by: watcher. Then: NodeFailed.
 type ReleaseExpired struct {
 	ReleaseRef
 	// TimeoutSeconds is the release's timeout.
@@ -259,21 +301,29 @@ type ReleaseExpired struct {
 
 // ReleaseDeleted says that the HelmRelease is gone from the API server, and
 // with it, by its finalizer, the Helm release.
+//
+// Said by: watcher. Then: NodeSucceeded, GroupDeleted.
 type ReleaseDeleted struct{ ReleaseRef }
 
 // RolloutUnchanged says that there is nothing to do.
+//
+// Said by: compiler.
 type RolloutUnchanged struct {
 	// Releases that are as they should be.
 	Releases int `json:"releases"`
 }
 
 // RolloutSucceeded says that a workflow has done all that it was for.
+//
+// Said by: watcher. Then: GroupDeleted.
 type RolloutSucceeded struct{ WorkflowRef }
 
 // RolloutFailed says that a workflow has ended without.
+//
+// Said by: watcher. Then: WorkflowSubmitted, WorkflowRejected.
 type RolloutFailed struct {
 	WorkflowRef
-	// Reason is Failed, Error or Terminated.
+	// Reason is Failed, Error or Terminated, and Message says what failed.
 	Reason  string `json:"reason"`
 	Message string `json:"message"`
 	// Task is the first release node that failed, where one did.
@@ -282,6 +332,8 @@ type RolloutFailed struct {
 
 // WebhookReceived is one verified delivery to a Receiver, with what it asks for and
 // nothing else of its body: that may hold anything.
+//
+// Said by: intake. Then: GroupDesired.
 type WebhookReceived struct {
 	// Namespace and Receiver name the Receiver, ReceiverUID and ReceiverGeneration its
 	// object as it was.
@@ -291,8 +343,8 @@ type WebhookReceived struct {
 	ReceiverGeneration int64  `json:"receiverGeneration"`
 	// ReceiverType is spec.type of the Receiver: github, harbor, cloudevents.
 	ReceiverType string `json:"receiverType"`
-	// Delivery is the sender's id of the delivery, else the digest of its body
-	// (sha256:<hex>).
+	// Delivery is the sender's id of the delivery, else a digest of its body under the
+	// Receiver's token (hmac-sha256:<hex>): a bare digest would let a secret in it be guessed.
 	Delivery string `json:"delivery"`
 	// Event is what the sender calls it: push, package, PUSH_ARTIFACT.
 	Event string `json:"event,omitempty"`
@@ -312,8 +364,9 @@ type ChartVersion struct {
 	// Registry is host[:port][/path] of the repository, without a scheme; the chart's
 	// name is not part of it.
 	Registry string `json:"registry"`
-	Name     string `json:"name"`
-	Version  string `json:"version"`
+	// Name and Version of the chart.
+	Name    string `json:"name"`
+	Version string `json:"version"`
 	// Digest is sha256:<hex>: of the manifest in an OCI registry, of the archive
 	// elsewhere; empty where the sender does not say.
 	Digest string `json:"digest,omitempty"`
@@ -321,6 +374,7 @@ type ChartVersion struct {
 
 // DeployRequest asks for a change of one application of a group.
 type DeployRequest struct {
+	// Group and Application name what is to change.
 	Group       string `json:"group"`
 	Application string `json:"application"`
 	// Version of the chart, empty where it stays.
@@ -332,9 +386,12 @@ type DeployRequest struct {
 
 // ChartPushed says that a chart version is in the staging repository that was not
 // there before.
+//
+// Said by: stager.
 type ChartPushed struct {
 	// Tenant is the repository path in ChartMuseum: the group's, where Orkestra staged it.
-	Tenant  string `json:"tenant"`
+	Tenant string `json:"tenant"`
+	// Chart and Version as in the staging repository.
 	Chart   string `json:"chart"`
 	Version string `json:"version"`
 	// Digest of the archive, sha256:<hex>.

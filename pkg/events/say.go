@@ -70,7 +70,9 @@ func (b *Bus) say(ctx context.Context, f Fact) error {
 	ctx, cancel := context.WithTimeout(ctx, b.opts.SayTimeout)
 	defer cancel()
 	f.ID = ""
+	ctx, told := b.tell(ctx, &f)
 	outcome, err := b.publishFact(ctx, f)
+	told(outcome)
 	b.metrics.observePublished(f, outcome)
 	if err != nil {
 		return fmt.Errorf("saying %s: %w", f.contentID(), err)

@@ -52,7 +52,7 @@ func (s settler) deliver(work context.Context, msg jetstream.Msg) {
 	d.fact, decodeErr = decode(msg.Subject(), msg.Headers(), msg.Data())
 	d.fact.Attempt, d.fact.Sequence = meta.NumDelivered, meta.Sequence.Stream
 
-	ctx, span := s.span(work, d)
+	ctx, span := s.bus.hear(work, s.consumer, d)
 	defer span.End()
 	facts, v := s.visit(ctx, d, decodeErr)
 	v.stopping = v.err != nil && errors.Is(context.Cause(work), errStopping)
@@ -109,7 +109,8 @@ func (s settler) say(ctx context.Context, d *delivery, facts []Fact) error {
 		if facts[i].CausationID == "" {
 			facts[i].CausationID = d.fact.EventID()
 		}
-		if facts[i].TraceParent == "" {
+		// What is said of another rollout is a story of its own, and linked to this one.
+		if facts[i].TraceParent == "" && facts[i].story() == d.fact.story() {
 			facts[i].TraceParent = d.fact.TraceParent
 		}
 	}
@@ -202,30 +203,6 @@ func (s settler) heartbeat(msg jetstream.Msg) (stop func()) {
 	return cancel
 }
 
-// span of one delivery: its parent is where the story began, and it is linked
-// to the publisher of this very event.
-func (s settler) span(work context.Context, d *delivery) (context.Context, trace.Span) {
-	story, publisher := spanContext(d.fact.TraceParent), hop(d.msg.Headers())
-	if !story.IsValid() {
-		story = publisher
-	}
-	ctx := trace.ContextWithRemoteSpanContext(work, story)
-	options := []trace.SpanStartOption{
-		trace.WithSpanKind(trace.SpanKindConsumer),
-		trace.WithAttributes(
-			attribute.String("messaging.system", "nats"),
-			attribute.String("messaging.operation.type", "process"),
-			attribute.String("messaging.destination.name", d.msg.Subject()),
-			attribute.String("messaging.consumer.group.name", s.consumer),
-			attribute.String("messaging.message.id", d.fact.ID),
-		),
-	}
-	if publisher.IsValid() {
-		options = append(options, trace.WithLinks(trace.Link{SpanContext: publisher}))
-	}
-	return s.bus.tracer.Start(ctx, "handle "+typeLabel(d.fact), options...)
-}
-
 // report tells each audience once: a log line, the metrics, the span.
 func (s settler) report(ctx context.Context, d *delivery, a action, cause, settleErr error, took time.Duration) {
 	f := d.fact
@@ -264,6 +241,9 @@ func (s settler) report(ctx context.Context, d *delivery, a action, cause, settl
 	case outcomeDead:
 		level = slog.LevelError
 		s.bus.metrics.observeDead(f)
+		if buried := s.bus.opts.Buried; buried != nil {
+			buried(context.WithoutCancel(ctx), f, a.reason)
+		}
 		span.SetStatus(codes.Error, a.reason)
 	}
 	s.bus.log.LogAttrs(ctx, level, "event handled", attrs...)

@@ -156,6 +156,55 @@ func (b *Bus) EnsureTopology(ctx context.Context) error {
 	return nil
 }
 
+// AwaitTopology waits until the streams are there, as this version of the package
+// or a later one makes them, or ctx is done: for a service that may not make them.
+// The consumers are made with them.
+func (b *Bus) AwaitTopology(ctx context.Context) error {
+	for _, s := range b.opts.Topology.Streams {
+		if err := b.untilThere(ctx, "stream "+s.Name, func(ctx context.Context) error {
+			have, err := b.js.Stream(ctx, s.Name)
+			if errors.Is(err, jetstream.ErrStreamNotFound) {
+				return notYet("it is not there yet")
+			}
+			if err != nil {
+				return err
+			}
+			if v := version(have.CachedInfo().Config.Metadata); v < topologyVersion {
+				return notYet(fmt.Sprintf("it is of topology %d, and this release needs %d", v, topologyVersion))
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// notYet is what somebody else has to do first.
+type notYet string
+
+func (e notYet) Error() string { return string(e) }
+
+// KeepTopology makes the streams and consumers, looks every interval whether they
+// are as they should be, and mends what is not, until ctx is done. Made is called
+// when they are there for the first time.
+func (b *Bus) KeepTopology(ctx context.Context, interval time.Duration, made func()) {
+	first := true
+	for {
+		err := b.EnsureTopology(ctx)
+		if err == nil && first {
+			first = false
+			made()
+		}
+		if err != nil && ctx.Err() == nil {
+			b.log.ErrorContext(ctx, "the topology cannot be made", "error", err)
+		}
+		if !pause(ctx, interval) {
+			return
+		}
+	}
+}
+
 // untilThere repeats ensure while the server is away, has no leader, or another
 // replica is faster.
 func (b *Bus) untilThere(ctx context.Context, what string, ensure func(context.Context) error) error {
@@ -166,7 +215,7 @@ func (b *Bus) untilThere(ctx context.Context, what string, ensure func(context.C
 		switch {
 		case err == nil:
 			return nil
-		case ctx.Err() == nil && (transient(err) || errors.Is(err, jetstream.ErrStreamNameAlreadyInUse)):
+		case ctx.Err() == nil && (transient(err) || errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) || errors.As(err, new(notYet))):
 			b.log.WarnContext(ctx, "waiting for JetStream", "for", what, "attempt", attempt, "error", err)
 			if pause(ctx, min(time.Duration(attempt)*200*time.Millisecond, 5*time.Second)) {
 				continue
@@ -220,9 +269,15 @@ func (b *Bus) ensureConsumer(ctx context.Context, want jetstream.ConsumerConfig)
 }
 
 // newer reports whether a later version of this package set it up.
-func newer(meta map[string]string) bool {
+func newer(meta map[string]string) bool { return version(meta) > topologyVersion }
+
+// version of the topology that set it up; 0 where that is not known.
+func version(meta map[string]string) int {
 	v, err := strconv.Atoi(meta[metaVersion])
-	return err == nil && v > topologyVersion
+	if err != nil {
+		return 0
+	}
+	return v
 }
 
 // mergeStream is what exists, with the meaning that we give to it.

@@ -21,13 +21,16 @@ const environmentHelp = `
 
 Every flag can be given in the environment: ORKESTRA_ and its name in capitals,
 with "_" for "-" (ORKESTRA_NATS_URL for --nats-url). A flag on the command line
-comes first. NATS_URL and KUBECONFIG are read where nothing else is given.`
+comes first. NATS_URL and NATS_CA are read where nothing else is given, as is KUBECONFIG where the
+service has --kubeconfig.`
 
 // options are the flags that all services have.
 type options struct {
 	kubeconfig   string
 	natsURL      string
 	natsCreds    string
+	natsNKey     string
+	natsTopology string
 	natsCA       string
 	natsCert     string
 	natsKey      string
@@ -38,23 +41,35 @@ type options struct {
 	clusterName  string
 	logLevel     string
 	logFormat    string
+	otlpEndpoint string
+	pprofAddr    string
 	gracePeriod  time.Duration
 }
 
-func (o *options) addFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig to use (default: KUBECONFIG, else in-cluster)")
+func (o *options) addFlags(fs *pflag.FlagSet, s Service) {
+	if !s.NoCluster {
+		fs.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig to use (default: KUBECONFIG, else in-cluster)")
+		fs.StringVar(&o.namespace, "namespace", "orkestra", "namespace of Workflows, plans and staged charts")
+	}
+	if !s.NoTopology {
+		fs.IntVar(&o.natsReplicas, "nats-replicas", 1, "replicas of each JetStream stream: 1, 3 or 5")
+	}
+	if !s.NoTopology && !s.keepsTopology {
+		fs.StringVar(&o.natsTopology, "nats-topology", topologyEnsure, "ensure: make the JetStream streams and consumers; await: somebody else makes them, see the command topology")
+	}
 	fs.StringVar(&o.natsURL, "nats-url", "nats://127.0.0.1:4222", "NATS server, or servers separated by commas")
 	fs.StringVar(&o.natsCreds, "nats-creds", "", "file with NATS credentials (.creds)")
+	fs.StringVar(&o.natsNKey, "nats-nkey", "", "file with the seed of an NKey, as which to connect to NATS")
 	fs.StringVar(&o.natsCA, "nats-ca", "", "file with the CA of the NATS server's certificate (PEM)")
 	fs.StringVar(&o.natsCert, "nats-cert", "", "file with a client certificate for NATS (PEM)")
 	fs.StringVar(&o.natsKey, "nats-key", "", "file with the key of --nats-cert (PEM)")
-	fs.IntVar(&o.natsReplicas, "nats-replicas", 1, "replicas of each JetStream stream: 1, 3 or 5")
-	fs.StringVar(&o.healthAddr, "health-addr", ":8081", "address for /healthz and /readyz")
+	fs.StringVar(&o.healthAddr, "health-addr", ":8081", "address for /healthz and /readyz; 0 switches it off")
 	fs.StringVar(&o.metricsAddr, "metrics-addr", ":8080", "address for /metrics; 0 switches it off")
-	fs.StringVar(&o.namespace, "namespace", "orkestra", "namespace of Workflows, plans and staged charts")
 	fs.StringVar(&o.clusterName, "cluster-name", "cluster", "name of this cluster in the source of events")
-	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error; SIGUSR1 switches to debug and back")
 	fs.StringVar(&o.logFormat, "log-format", "json", "json or text")
+	fs.StringVar(&o.otlpEndpoint, "otlp-endpoint", "", "OTLP/HTTP endpoint for traces, such as http://collector:4318 (default: OTEL_EXPORTER_OTLP_ENDPOINT; without either there are none)")
+	fs.StringVar(&o.pprofAddr, "pprof-addr", "", "address for /debug/pprof/, on loopback where it names no host, such as :6060; empty switches it off")
 	fs.DurationVar(&o.gracePeriod, "grace-period", 20*time.Second, "how long work in hand may take after SIGTERM")
 }
 
@@ -63,7 +78,7 @@ type configError struct{ error }
 
 func (e *configError) Unwrap() error { return e.error }
 
-func (o *options) validate() error {
+func (o *options) validate(s Service) error {
 	var errs []error
 	for _, u := range strings.Split(o.natsURL, ",") {
 		parsed, err := url.Parse(u)
@@ -81,14 +96,26 @@ func (o *options) validate() error {
 			errs = append(errs, fmt.Errorf("%s %q: want host:port or :port", flag, addr))
 		}
 	}
-	if problems := validation.IsDNS1123Label(o.namespace); len(problems) > 0 {
+	if problems := validation.IsDNS1123Label(o.namespace); !s.NoCluster && len(problems) > 0 {
 		errs = append(errs, fmt.Errorf("--namespace %q: %s", o.namespace, problems[0]))
 	}
 	if problems := validation.IsDNS1123Subdomain(o.clusterName); len(problems) > 0 {
 		errs = append(errs, fmt.Errorf("--cluster-name %q: %s", o.clusterName, problems[0]))
 	}
-	if r := o.natsReplicas; r != 1 && r != 3 && r != 5 {
+	if r := o.natsReplicas; !s.NoTopology && r != 1 && r != 3 && r != 5 {
 		errs = append(errs, fmt.Errorf("--nats-replicas %d: want 1, 3 or 5", r))
+	}
+	if t := o.natsTopology; t != "" && t != topologyEnsure && t != topologyAwait {
+		errs = append(errs, fmt.Errorf("--nats-topology %q: want %s or %s", t, topologyEnsure, topologyAwait))
+	}
+	if o.natsNKey != "" && o.natsCreds != "" {
+		errs = append(errs, errors.New("--nats-nkey and --nats-creds: want one of them"))
+	}
+	if _, _, err := net.SplitHostPort(o.pprofAddr); o.pprofAddr != "" && err != nil {
+		errs = append(errs, fmt.Errorf("--pprof-addr %q: want host:port or :port", o.pprofAddr))
+	}
+	if err := validEndpoint(o.otlpEndpoint); err != nil {
+		errs = append(errs, err)
 	}
 	if _, err := o.level(); err != nil {
 		errs = append(errs, err)
@@ -110,13 +137,9 @@ func (o *options) level() (slog.Level, error) {
 	return l, nil
 }
 
-// logger writes to w; validate has seen the level.
-func (o *options) logger(w io.Writer) *slog.Logger {
-	l, err := o.level()
-	if err != nil {
-		l = slog.LevelInfo
-	}
-	ho := &slog.HandlerOptions{Level: l}
+// logger writes to w what level lets through.
+func (o *options) logger(w io.Writer, level slog.Leveler) *slog.Logger {
+	ho := &slog.HandlerOptions{Level: level}
 	if o.logFormat == "text" {
 		return slog.New(slog.NewTextHandler(w, ho))
 	}
@@ -132,15 +155,16 @@ func fromEnvironment(fs *pflag.FlagSet, lookup func(string) (string, bool)) erro
 		}
 		name := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		value, ok := lookup(name)
-		if !ok && f.Name == "nats-url" {
-			name = "NATS_URL"
+		if known := map[string]string{"nats-url": "NATS_URL", "nats-ca": "NATS_CA"}[f.Name]; !ok && known != "" {
+			name = known
 			value, ok = lookup(name)
 		}
 		if !ok || value == "" {
 			return
 		}
 		if err := fs.Set(f.Name, value); err != nil {
-			errs = append(errs, fmt.Errorf("%s in the environment: %w", name, err))
+			// The value may be a secret, and the error would show it.
+			errs = append(errs, fmt.Errorf("%s in the environment does not fit --%s", name, f.Name))
 		}
 	})
 	return errors.Join(errs...)

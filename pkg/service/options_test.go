@@ -11,7 +11,7 @@ func parse(t *testing.T, args []string, env map[string]string) (options, error) 
 	t.Helper()
 	var o options
 	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
-	o.addFlags(fs)
+	o.addFlags(fs, Service{})
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
@@ -19,7 +19,7 @@ func parse(t *testing.T, args []string, env map[string]string) (options, error) 
 	if err != nil {
 		return o, err
 	}
-	return o, o.validate()
+	return o, o.validate(Service{})
 }
 
 func TestBadConfigurationNamesTheFlag(t *testing.T) {
@@ -27,6 +27,7 @@ func TestBadConfigurationNamesTheFlag(t *testing.T) {
 		"--nats-url": "http://127.0.0.1:4222", "--health-addr": "nowhere", "--metrics-addr": "1:2:3",
 		"--namespace": "Not_A_Label", "--cluster-name": "UPPER", "--nats-replicas": "2",
 		"--log-level": "loud", "--log-format": "xml", "--grace-period": "0s",
+		"--nats-topology": "perhaps", "--pprof-addr": "6060", "--otlp-endpoint": "collector:4318",
 	} {
 		if _, err := parse(t, []string{flag, value}, nil); err == nil || !strings.Contains(err.Error(), flag) {
 			t.Errorf("%s %s: want a refusal that names the flag, got %v", flag, value, err)

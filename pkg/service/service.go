@@ -4,12 +4,12 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
@@ -43,6 +43,13 @@ type Service struct {
 	AddFlags func(*pflag.FlagSet)
 	// Validate refuses values of those flags with which the service cannot work.
 	Validate func() error
+	// NoCluster: the service knows nothing of Kubernetes, and runs where there is none.
+	// It has no kubeconfig and no namespace, and its Manager no client to use.
+	NoCluster bool
+	// NoTopology: the service reads the streams that others have made.
+	NoTopology bool
+	// keepsTopology: it makes the streams, and mends them for as long as it runs.
+	keepsTopology bool
 	// Schemes of the kinds that the service reads and writes, beside client-go's.
 	Schemes []func(*runtime.Scheme) error
 	// Cache narrows what informers hold. By default they hold whole kinds.
@@ -62,6 +69,8 @@ type Env struct {
 	Manager ctrl.Manager
 	// Bus carries the events.
 	Bus *events.Bus
+	// Source of what the service says: orkestra://<cluster>/<service>.
+	Source string
 	// Namespace is where Workflows, plans, HelmCharts and HelmRepositories are.
 	Namespace string
 	// Log is the service's logger.
@@ -72,10 +81,15 @@ type Env struct {
 	topology chan struct{} // closed when the streams and consumers are there
 }
 
+// Run adds work that goes on until its context is done. Its error ends the service.
+func (e *Env) Run(work func(context.Context) error) error {
+	return e.Manager.Add(manager.RunnableFunc(work))
+}
+
 // Consume adds a consumer of the topology (see events.Topology) that runs
 // workers handlers at a time.
 func (e *Env) Consume(consumer string, workers int, h events.Handler) error {
-	return e.Manager.Add(manager.RunnableFunc(func(ctx context.Context) error {
+	return e.Run(func(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -85,7 +99,7 @@ func (e *Env) Consume(consumer string, workers int, h events.Handler) error {
 			return fmt.Errorf("consuming as %s: %w", consumer, err)
 		}
 		return nil
-	}))
+	})
 }
 
 // Say publishes facts and waits until they are stored.
@@ -129,7 +143,7 @@ func (s Service) Command() *cobra.Command {
 			if err := fromEnvironment(cmd.Flags(), os.LookupEnv); err != nil {
 				return &configError{err}
 			}
-			if err := o.validate(); err != nil {
+			if err := o.validate(s); err != nil {
 				return &configError{err}
 			}
 			if s.Validate != nil {
@@ -141,7 +155,11 @@ func (s Service) Command() *cobra.Command {
 		},
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &configError{err} })
-	o.addFlags(cmd.Flags())
+	if !s.NoTopology && !s.keepsTopology {
+		cmd.CompletionOptions.DisableDefaultCmd = true
+		cmd.AddCommand(topologyCommand())
+	}
+	o.addFlags(cmd.Flags(), s)
 	if s.AddFlags != nil {
 		s.AddFlags(cmd.Flags())
 	}
@@ -149,7 +167,13 @@ func (s Service) Command() *cobra.Command {
 }
 
 func (s Service) run(ctx context.Context, o options) error {
-	log := o.logger(os.Stderr).With("service", s.Name)
+	level, err := o.level()
+	if err != nil {
+		return &configError{err}
+	}
+	levels := newLevels(level)
+	defer levels.stop()
+	log := o.logger(os.Stderr, levels).With("service", s.Name)
 	slog.SetDefault(log)
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
 
@@ -159,15 +183,18 @@ func (s Service) run(ctx context.Context, o options) error {
 			return fmt.Errorf("building the scheme: %w", err)
 		}
 	}
-	restConfig, err := o.restConfig(s.Name)
-	if err != nil {
-		return &configError{err}
+	restConfig := &rest.Config{} // a manager makes no connection before it is asked for an object
+	if !s.NoCluster {
+		if restConfig, err = o.restConfig(s.Name); err != nil {
+			return &configError{err}
+		}
 	}
 	mo := ctrl.Options{
 		Scheme:                  scheme,
 		Logger:                  logr.FromSlogHandler(log.Handler()),
 		HealthProbeBindAddress:  o.healthAddr,
 		Metrics:                 metricsserver.Options{BindAddress: o.metricsAddr},
+		PprofBindAddress:        onLoopback(o.pprofAddr),
 		GracefulShutdownTimeout: &o.gracePeriod,
 		Client:                  client.Options{Cache: &client.CacheOptions{DisableFor: s.Uncached}},
 		// Names of controllers need only be unique in a process, and several
@@ -184,69 +211,64 @@ func (s Service) run(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("reaching the Kubernetes API server at %s: %w", restConfig.Host, err)
 	}
-	bus, err := events.Connect(ctx, events.Options{
-		URL:        o.natsURL,
-		Name:       "orkestra-" + s.Name,
-		Source:     "orkestra://" + o.clusterName + "/" + s.Name,
-		CredsFile:  o.natsCreds,
-		CAFile:     o.natsCA,
-		CertFile:   o.natsCert,
-		KeyFile:    o.natsKey,
-		Logger:     log,
-		Registerer: metrics.Registry,
-		Replicas:   o.natsReplicas,
-		Grace:      o.gracePeriod,
+	source := "orkestra://" + o.clusterName + "/" + s.Name
+	provider, endTraces, err := o.tracing(ctx, s.Name, log)
+	if err != nil {
+		return &configError{err}
+	}
+	defer endTraces()
+	e := &Env{
+		Manager: m, Source: source, Namespace: o.namespace, Log: log,
+		Registerer: metrics.Registry, topology: make(chan struct{}),
+	}
+	e.Bus, err = events.Connect(ctx, events.Options{
+		URL:            o.natsURL,
+		Name:           "orkestra-" + s.Name,
+		Source:         source,
+		CredsFile:      o.natsCreds,
+		NKeyFile:       o.natsNKey,
+		InboxPrefix:    events.InboxOf(s.Name),
+		CAFile:         o.natsCA,
+		CertFile:       o.natsCert,
+		KeyFile:        o.natsKey,
+		Logger:         log,
+		Registerer:     metrics.Registry,
+		TracerProvider: provider,
+		Replicas:       o.natsReplicas,
+		Grace:          o.gracePeriod,
+		Buried: func(ctx context.Context, f events.Fact, reason string) {
+			if !s.NoCluster {
+				e.tellDeadLetter(ctx, s.Name, f, reason)
+			}
+		},
 	})
 	if err != nil {
 		return &configError{fmt.Errorf("connecting to NATS at %s: %w", o.natsURL, err)}
 	}
 	defer func() {
-		if err := bus.Close(); err != nil {
+		if err := e.Bus.Close(); err != nil {
 			log.Warn("closing the bus", "error", err)
 		}
 	}()
 
-	e := &Env{
-		Manager: m, Bus: bus, Namespace: o.namespace, Log: log,
-		Registerer: metrics.Registry, topology: make(chan struct{}),
-	}
 	if err := e.addProbes(); err != nil {
 		return err
 	}
-	if err := m.Add(manager.RunnableFunc(e.ensureTopology)); err != nil {
+	if err := e.addTopology(s, o); err != nil {
 		return fmt.Errorf("adding the topology: %w", err)
+	}
+	if err := e.Run(func(ctx context.Context) error { return levels.follow(ctx, log) }); err != nil {
+		return fmt.Errorf("adding the log level: %w", err)
 	}
 	if err := s.Setup(ctx, e); err != nil {
 		return fmt.Errorf("setting up %s: %w", s.Name, err)
 	}
-	log.Info("starting", "namespace", o.namespace, "nats", redactURL(o.natsURL), "kubernetes", restConfig.Host)
+	log.Info("starting", "namespace", o.namespace, "nats", redactURL(o.natsURL), "kubernetes", cmp.Or(restConfig.Host, "none"))
 	if err := m.Start(ctx); err != nil {
 		return fmt.Errorf("running %s: %w", s.Name, err)
 	}
 	log.Info("stopped")
 	return nil
-}
-
-// ensureTopology makes the streams and consumers, as soon as the bus is there:
-// a service that comes up before NATS waits for it and says so on /readyz.
-func (e *Env) ensureTopology(ctx context.Context) error {
-	delay := 100 * time.Millisecond
-	for {
-		err := e.Bus.EnsureTopology(ctx)
-		if err == nil {
-			close(e.topology)
-			return nil
-		}
-		if ctx.Err() == nil {
-			e.Log.Warn("waiting for the bus", "error", err, "again", delay)
-		}
-		select {
-		case <-ctx.Done():
-			return nil // asked to stop before the bus was there
-		case <-time.After(delay):
-		}
-		delay = min(2*delay, 5*time.Second)
-	}
 }
 
 func (o *options) restConfig(service string) (*rest.Config, error) {

@@ -70,6 +70,8 @@ func main() {
 
 func run(ctx context.Context, o options) error {
 	cmdutil.SetLogLevel(o.logLevel)
+	// argoexec is given the level that is set here, and does not start where none is.
+	cmdutil.SetGLogLevel(0)
 	config, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
 	if err != nil {
 		return fmt.Errorf("loading the kubeconfig: %w", err)

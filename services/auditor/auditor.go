@@ -143,6 +143,7 @@ func (a *auditor) read(ctx context.Context) error {
 	if err := a.write(a.trail.position.Resume(found, a.now())); err != nil {
 		return err
 	}
+	a.metrics.lag.Set(float64(s.Last - min(s.Last, a.trail.position.Sequence)))
 	if err := a.trail.sync(); err != nil {
 		return err
 	}
@@ -164,6 +165,7 @@ func (a *auditor) hear(m events.Stored) error {
 	if err := a.write(entries); err != nil {
 		return err
 	}
+	a.metrics.lag.Set(float64(m.Pending))
 	if m.Pending == 0 || a.trail.unsynced >= batch {
 		return a.trail.sync()
 	}

@@ -16,6 +16,12 @@ func (e *goneError) Error() string {
 	return fmt.Sprintf("record %d is no longer there, the first one is %d", e.wanted, e.first)
 }
 
+// line is a record with the bytes that it is written in, end of line included.
+type line struct {
+	record.Record
+	bytes []byte
+}
+
 // cursor reads the records of a trail from one on. Whoever reads waits until a
 // record is on the disk before asking for it.
 type cursor struct {
@@ -26,7 +32,7 @@ type cursor struct {
 }
 
 // read gives the next record. After an error it looks for the record anew.
-func (c *cursor) read() (r record.Record, err error) {
+func (c *cursor) read() (r line, err error) {
 	defer func() {
 		if err != nil {
 			c.close()
@@ -38,18 +44,18 @@ func (c *cursor) read() (r record.Record, err error) {
 		}
 	}
 	for {
-		line, err := c.lines.ReadBytes('\n')
-		if err != nil && len(line) == 0 { // the next segment has it
+		text, err := c.lines.ReadBytes('\n')
+		if err != nil && len(text) == 0 { // the next segment has it
 			c.close()
 			if err := c.open(); err != nil {
 				return r, err
 			}
-			line, err = c.lines.ReadBytes('\n')
+			text, err = c.lines.ReadBytes('\n')
 		}
 		if err != nil {
 			return r, fmt.Errorf("reading record %d: %w", c.next, err)
 		}
-		if r, err = record.Parse(line); err != nil {
+		if r.Record, err = record.Parse(text); err != nil {
 			return r, fmt.Errorf("reading record %d from %s: %w", c.next, filepath.Base(c.file.Name()), err)
 		}
 		if r.N > c.next {
@@ -57,6 +63,7 @@ func (c *cursor) read() (r record.Record, err error) {
 		}
 		if r.N == c.next {
 			c.next++
+			r.bytes = text
 			return r, nil
 		}
 	}
@@ -88,6 +95,14 @@ func (c *cursor) open() error {
 	}
 	c.file, c.lines = f, bufio.NewReader(f)
 	return nil
+}
+
+// seek makes record n the next.
+func (c *cursor) seek(n uint64) {
+	if n != c.next {
+		c.close()
+		c.next = n
+	}
 }
 
 func (c *cursor) close() {

@@ -17,6 +17,7 @@ const (
 type metrics struct {
 	records  *prometheus.CounterVec
 	position prometheus.Gauge
+	lag      prometheus.Gauge
 	lost     prometheus.Counter
 	handed   *prometheus.CounterVec
 	reached  *prometheus.GaugeVec
@@ -30,6 +31,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		position: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "orkestra_audit_stream_sequence", Help: "Sequence of the stream up to which it is recorded.",
 		}),
+		lag: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "orkestra_audit_lag_messages", Help: "Messages of the stream that are not recorded yet, as the last one that was read tells.",
+		}),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "orkestra_audit_lost_messages_total", Help: "Messages that the stream had lost before they were read.",
 		}),
@@ -42,7 +46,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}, []string{"sink"}),
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.records, m.position, m.lost, m.handed, m.reached} {
+	for _, c := range []prometheus.Collector{m.records, m.position, m.lag, m.lost, m.handed, m.reached} {
 		errs = append(errs, r.Register(c))
 	}
 	return m, errors.Join(errs...)

@@ -1,62 +1,59 @@
 package auditor
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"orkestra.dev/services/auditor/record"
 )
 
 const (
-	// requestTimeout bounds one request to an endpoint.
-	requestTimeout = 30 * time.Second
-	// longestRetryAfter bounds what an endpoint may ask for.
-	longestRetryAfter = 10 * time.Minute
-	// refusals is how often an endpoint may refuse a record before it is skipped.
+	// refusals is how often a target may refuse a record before it is skipped.
 	refusals = 5
-
-	contentType = "application/cloudevents+json; charset=utf-8"
-	headerN     = "Orkestra-Audit-N"
-	headerHash  = "Orkestra-Audit-Hash"
-	specVersion = "1.0"
-	typePrefix  = "dev.orkestra.audit."
+	// largestBatch is how many bytes a batch has before nothing more is added to it.
+	largestBatch = 8 << 20
+	// lastAnswer is how long a target has to answer what it was given before the end: what
+	// is given up then is handed on twice.
+	lastAnswer = 2 * time.Second
 )
 
-// sink hands the records of a trail to an HTTP endpoint as CloudEvents in
-// structured mode, one after the other. It reads them from the trail's files, so
-// that it holds up nobody, and keeps its own position beside them.
-type sink struct {
-	name      string
-	endpoint  string
-	tokenFile string
-	source    string
-	dir       string
-	client    *http.Client
-	backoff   func(n uint64) time.Duration
-	progress  *progress
-	log       *slog.Logger
-	metrics   *metrics
-	now       func() time.Time
+// target is where a sink hands records on to.
+type target interface {
+	// batch is how many records it takes at most, and how long the first of them may
+	// wait for others.
+	batch() (most int, linger time.Duration)
+	// give hands on records that follow each other, at least one. What is done with may
+	// be more than was given, where the target has had it already.
+	give(ctx context.Context, records []line) (done mark, v verdict, err error)
 }
 
-// newClient follows no redirect: a record goes where the operator said.
-func newClient() *http.Client {
-	return &http.Client{
-		Timeout:       requestTimeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+// verdict on an attempt to hand on.
+type verdict struct {
+	what string
+	// status of an answer over HTTP, where there was one.
+	status int
+	// after is how long the target asks to wait.
+	after time.Duration
+}
+
+// sink hands the records of a trail to a target, one batch after the other. It reads
+// them from the trail's files, so that it holds up nobody, and keeps its own position
+// beside them.
+type sink struct {
+	name     string
+	target   target
+	dir      string
+	backoff  func(n uint64) time.Duration
+	progress *progress
+	log      *slog.Logger
+	metrics  *metrics
+	now      func() time.Time
 }
 
 // mark is a sink's position: the last record that it is done with.
@@ -65,11 +62,13 @@ type mark struct {
 	Hash string `json:"hash"`
 }
 
+func markOf(r record.Record) mark { return mark{N: r.N, Hash: r.Hash} }
+
 func (s *sink) markFile() string    { return filepath.Join(s.dir, "sink-"+s.name+".json") }
 func (s *sink) refusedFile() string { return filepath.Join(s.dir, "sink-"+s.name+".refused.jsonl") }
 
-// run hands on until ctx is done. Trouble with the endpoint or the files is waited
-// out; an unreadable position is an error.
+// run hands on until ctx is done. Trouble with the target or the files is waited out;
+// an unreadable position is an error.
 func (s *sink) run(ctx context.Context) error {
 	last, err := s.load()
 	if err != nil {
@@ -97,147 +96,96 @@ func (s *sink) run(ctx context.Context) error {
 		attempt = 1
 		if last.N > 0 && r.Prev != last.Hash {
 			s.log.ErrorContext(ctx, "the trail is not the one that the sink had; it gets all of this one", "sink", s.name, "record", r.N)
-			c.close()
-			c.next, last = 1, mark{}
+			c.seek(1)
+			last = mark{}
 			continue
 		}
-		if !s.hand(ctx, r) {
+		done, ok := s.hand(ctx, s.more(ctx, &c, r))
+		if !ok {
 			return nil
 		}
-		last = mark{N: r.N, Hash: r.Hash}
+		last = done
+		c.seek(done.N + 1)
 	}
 	return nil
 }
 
-// hand repeats until the endpoint has the record, or has refused it for good, and
-// that is noted; false where ctx was done before.
-func (s *sink) hand(ctx context.Context, r record.Record) bool {
-	refused := 0
+// more records after the first, as many as the target takes and as are there in time.
+func (s *sink) more(ctx context.Context, c *cursor, first line) []line {
+	out := []line{first}
+	most, linger := s.target.batch()
+	ctx, cancel := context.WithTimeout(ctx, linger)
+	defer cancel()
+	for size := len(first.bytes); len(out) < most && size < largestBatch && s.progress.wait(ctx, c.next); {
+		r, err := c.read()
+		if err != nil || r.Prev != out[len(out)-1].Hash {
+			break // it is met again as the first of the next batch
+		}
+		out = append(out, r)
+		size += len(r.bytes)
+	}
+	return out
+}
+
+// hand repeats until the target has the records, or has refused them for good, and that
+// is noted; false where ctx was done before.
+func (s *sink) hand(ctx context.Context, records []line) (done mark, ok bool) {
+	first, last, refused := records[0].N, records[len(records)-1], 0
 	for attempt := uint64(1); ; attempt++ {
-		v, err := s.post(ctx, r)
+		try, cancel := outlive(ctx, lastAnswer)
+		done, v, err := s.target.give(try, records)
+		cancel()
 		if ctx.Err() != nil && v.what != outcomeDelivered {
-			return false
+			return done, false
 		}
 		if v.what == outcomeRefused {
 			if refused++; refused < refusals {
 				v.what = outcomeRetried
-			} else if err = s.note(r, v.status); err == nil {
-				s.log.ErrorContext(ctx, "the endpoint refuses a record; it is skipped", "sink", s.name, "record", r.N, "status", v.status)
+			} else if err = s.note(records, v.status); err == nil {
+				s.log.ErrorContext(ctx, "the target refuses a record; it is skipped", "sink", s.name, "record", first, "to", last.N, "status", v.status)
+				done = markOf(last.Record)
 			}
 		}
 		if v.what != outcomeRetried && (err == nil || v.what == outcomeDelivered) {
-			if err = s.save(mark{N: r.N, Hash: r.Hash}); err == nil {
-				s.metrics.handed.WithLabelValues(s.name, v.what).Inc()
-				s.metrics.reached.WithLabelValues(s.name).Set(float64(r.N))
-				return true
+			if err = s.save(done); err == nil {
+				s.metrics.handed.WithLabelValues(s.name, v.what).Add(float64(done.N + 1 - first))
+				s.metrics.reached.WithLabelValues(s.name).Set(float64(done.N))
+				return done, true
 			}
 		}
 		s.metrics.handed.WithLabelValues(s.name, outcomeRetried).Inc()
 		wait := max(s.backoff(attempt), v.after)
-		s.log.WarnContext(ctx, "handing a record on again", "sink", s.name, "record", r.N, "attempt", attempt,
+		s.log.WarnContext(ctx, "handing a record on again", "sink", s.name, "record", first, "attempt", attempt,
 			"status", v.status, "again", wait, "error", err)
 		if !pause(ctx, wait) {
-			return false
+			return done, false
 		}
 	}
 }
 
-// verdict on a request.
-type verdict struct {
-	what   string
-	status int
-	// after is how long the endpoint asks to wait.
-	after time.Duration
-}
-
-// judge an answer. A token that is refused is put right by an operator, and then
-// every record is welcome: that is waited for like an endpoint that is away.
-func judge(status int, retryAfter string) verdict {
-	v := verdict{what: outcomeRetried, status: status}
-	switch {
-	case status >= 200 && status < 300:
-		v.what = outcomeDelivered
-	case status == http.StatusRequestTimeout, status == http.StatusTooManyRequests,
-		status == http.StatusUnauthorized, status == http.StatusForbidden:
-	case status >= 400 && status < 500:
-		v.what = outcomeRefused
-	}
-	if seconds, err := strconv.ParseUint(retryAfter, 10, 31); err == nil {
-		v.after = min(time.Duration(seconds)*time.Second, longestRetryAfter)
-	}
-	return v
-}
-
-func (s *sink) post(ctx context.Context, r record.Record) (verdict, error) {
-	again := verdict{what: outcomeRetried}
-	body, err := s.body(r)
-	if err != nil {
-		return again, err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.endpoint, bytes.NewReader(body))
-	if err != nil {
-		return again, errors.New("making the request")
-	}
-	req.Header.Set("Content-Type", contentType)
-	req.Header.Set(headerN, strconv.FormatUint(r.N, 10))
-	req.Header.Set(headerHash, r.Hash)
-	if s.tokenFile != "" {
-		token, err := os.ReadFile(s.tokenFile) // each time, so that it may be changed
-		if err != nil {
-			return again, fmt.Errorf("reading the token: %w", err)
-		}
-		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	}
-	res, err := s.client.Do(req)
-	if err != nil {
-		return again, withoutURL(err)
-	}
-	// The answer's body is of no interest, and may say anything.
-	_, _ = io.CopyN(io.Discard, res.Body, 64<<10)
-	_ = res.Body.Close()
-	return judge(res.StatusCode, res.Header.Get("Retry-After")), nil
-}
-
-// withoutURL leaves out the endpoint, whose query may hold a token.
-func withoutURL(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		return u.Err
-	}
-	return err
-}
-
-// body is the event as it was stored; what is no event comes as one of the
-// auditor's, whose data is the record.
-func (s *sink) body(r record.Record) ([]byte, error) {
-	if r.Event != nil {
-		return r.Event, nil
-	}
-	kind := string(r.Kind)
-	if r.Kind == record.KindEvent {
-		kind = "message"
-	}
-	body, err := json.Marshal(map[string]any{
-		"specversion": specVersion, "id": r.Hash, "source": s.source, "type": typePrefix + kind + ".v1",
-		"time": r.Time, "datacontenttype": "application/json", "data": r,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("encoding record %d: %w", r.N, err)
-	}
-	return body, nil
+// outlive is a context that goes on for d after ctx is done.
+func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(d, cancel) })
+	return out, func() { stop(); cancel() }
 }
 
 // note keeps what was refused, so that it can be handed on by hand. A death before
 // the position is saved notes it twice.
-func (s *sink) note(r record.Record, status int) error {
-	line, err := json.Marshal(map[string]any{"n": r.N, "hash": r.Hash, "status": status, "time": s.now().UTC()})
-	if err != nil {
-		return fmt.Errorf("noting a refusal: %w", err)
+func (s *sink) note(records []line, status int) error {
+	var lines []byte
+	for _, r := range records {
+		text, err := json.Marshal(map[string]any{"n": r.N, "hash": r.Hash, "status": status, "time": s.now().UTC()})
+		if err != nil {
+			return fmt.Errorf("noting a refusal: %w", err)
+		}
+		lines = append(append(lines, text...), '\n')
 	}
 	f, err := os.OpenFile(s.refusedFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("noting a refusal: %w", err)
 	}
-	_, err = f.Write(append(line, '\n'))
+	_, err = f.Write(lines)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("noting a refusal: %w", err)
 	}

@@ -19,8 +19,8 @@ import (
 	"orkestra.dev/pkg/events/eventstest"
 )
 
-// endpoint takes events, in the way that answer says.
-type endpoint struct {
+// receiver takes events, in the way that answer says.
+type receiver struct {
 	mu     sync.Mutex
 	ids    []string
 	types  []string
@@ -35,9 +35,9 @@ type endpoint struct {
 
 const canary = "c4n4ry-of-the-sink"
 
-func newEndpoint(t *testing.T) *endpoint {
+func newReceiver(t *testing.T) *receiver {
 	t.Helper()
-	e := &endpoint{tokens: map[string]bool{}, answer: func(string) int { return 0 }}
+	e := &receiver{tokens: map[string]bool{}, answer: func(string) int { return 0 }}
 	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -63,19 +63,20 @@ func newEndpoint(t *testing.T) *endpoint {
 	return e
 }
 
-func (e *endpoint) answers(f func(id string) int) { e.mu.Lock(); defer e.mu.Unlock(); e.answer = f }
-func (e *endpoint) got() []string {
+func (e *receiver) answers(f func(id string) int) { e.mu.Lock(); defer e.mu.Unlock(); e.answer = f }
+func (e *receiver) got() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return append([]string(nil), e.types...)
 }
 
 // to adds a sink.
-func to(e *endpoint, name, tokenFile string) func(*auditor) {
+func to(e *receiver, name, tokenFile string) func(*auditor) {
 	return func(a *auditor) {
 		a.sinks = append(a.sinks, &sink{
-			name: name, endpoint: e.URL + "/?token=" + canary, tokenFile: tokenFile, source: "orkestra://test/auditor", dir: a.dir,
-			client: newClient(), backoff: func(uint64) time.Duration { return 5 * time.Millisecond },
+			name: name, dir: a.dir,
+			target:   &endpoint{url: e.URL + "/?token=" + canary, tokenFile: tokenFile, source: "orkestra://test/auditor", client: newClient()},
+			backoff:  func(uint64) time.Duration { return 5 * time.Millisecond },
 			progress: a.progress, log: a.log, metrics: a.metrics, now: a.now,
 		})
 	}
@@ -92,7 +93,7 @@ func desiredTypes(n int) (types []string) {
 	return types
 }
 
-func (e *endpoint) await(t *testing.T, n int) {
+func (e *receiver) await(t *testing.T, n int) {
 	t.Helper()
 	eventstest.Eventually(t, timeout, fmt.Sprintf("the endpoint has %d", n), func() bool { return len(e.got()) >= n })
 }
@@ -105,7 +106,7 @@ func TestASinkThatIsAwayHoldsUpNobody(t *testing.T) {
 	if err := os.WriteFile(token, []byte(canary+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	good, away := newEndpoint(t), newEndpoint(t)
+	good, away := newReceiver(t), newReceiver(t)
 	away.answers(func(string) int { return http.StatusServiceUnavailable })
 	say(t, bus, 1, 3)
 	a := newAuditor(t, dir, bus, log, to(good, "good", token), to(away, "away", ""))
@@ -132,7 +133,7 @@ func TestASinkThatIsAwayHoldsUpNobody(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	for name, e := range map[string]*endpoint{"good": good, "away": away} {
+	for name, e := range map[string]*receiver{"good": good, "away": away} {
 		if diff := cmp.Diff(withStream(desiredTypes(6)...), e.got()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
@@ -169,7 +170,7 @@ func TestWhatAnEndpointRefusesIsSkippedAndSaid(t *testing.T) {
 	t.Parallel()
 	bus := eventstest.Bus(t, eventstest.Single(t).URL(), "auditor")
 	dir, log := t.TempDir(), &logs{}
-	e := newEndpoint(t)
+	e := newReceiver(t)
 	asked := 0
 	e.answers(func(id string) int {
 		if strings.HasSuffix(id, "/2/") {
@@ -207,7 +208,7 @@ func TestAnUnreachableEndpointIsNotShown(t *testing.T) {
 	t.Parallel()
 	bus := eventstest.Bus(t, eventstest.Single(t).URL(), "auditor")
 	dir, log := t.TempDir(), &logs{}
-	e := newEndpoint(t)
+	e := newReceiver(t)
 	e.Close()
 	stop := start(t, newAuditor(t, dir, bus, log, to(e, "closed", "")))
 	eventstest.Eventually(t, timeout, "it is tried", func() bool { return strings.Contains(log.String(), "handing a record on again") })
@@ -230,7 +231,7 @@ func TestASinkBeginsWithWhatIsLeft(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, names[0].Name())); err != nil { // an operator puts it elsewhere
 		t.Fatal(err)
 	}
-	e := newEndpoint(t)
+	e := newReceiver(t)
 	stop := start(t, newAuditor(t, dir, bus, log, to(e, "late", "")))
 	e.await(t, 3)
 	if err := stop(); err != nil {

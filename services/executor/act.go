@@ -36,6 +36,8 @@ type writer struct {
 	client client.Client
 	log    *slog.Logger
 	count  func(action string)
+	// later has a workflow looked at again: nodes that are done wait for others.
+	later func(workflow, group string)
 }
 
 // refusal is an object that the API server does not take, and never will as it is.
@@ -68,7 +70,7 @@ func (w *writer) apply(ctx context.Context, s *seen, a execute.Apply) begun {
 	switch {
 	case b.err == nil:
 		b.note = func() { s.Releases[b.key] = a.Release }
-		w.did(s, "apply", a.Node, slog.String("release", b.key.String()), slog.Bool("created", created))
+		w.did(s, "apply", a.Node, slog.String("release", b.key.String()), slog.Bool("created", created), slog.Bool("ahead", a.Node.ID == ""))
 	case isOvertaken(b.err, created), isFenced(b.err) && !s.again:
 		b.overtaken, b.err = true, nil
 	default:
@@ -99,7 +101,7 @@ func (w *writer) remove(ctx context.Context, s *seen, d execute.Delete) begun {
 	}
 	switch {
 	case b.err == nil:
-		w.did(s, "delete", d.Node, slog.String("release", b.key.String()))
+		w.did(s, "delete", d.Node, slog.String("release", b.key.String()), slog.Bool("ahead", d.Node.ID == ""))
 		b.note = func() { s.Releases[b.key] = going(have, s.Now) }
 	case isOvertaken(b.err, false), isFenced(b.err) && !s.again:
 		b.overtaken, b.err = true, nil

@@ -1,6 +1,7 @@
 // Package executor runs the nodes of workflows: it writes and deletes HelmReleases
 // when Argo activates their nodes, runs Jobs, waits for objects, and settles the
-// nodes in Argo when that is done. It decides no order: Argo does.
+// nodes in Argo when that is done. It decides no order: that is the workflow's. A
+// release is begun as soon as Argo would activate its node if it knew what is done.
 //
 // Every event that it handles is only a wake-up for one workflow, at which it
 // looks anew; what it decides is in package execute. RunPod does the same for one
@@ -37,6 +38,7 @@ const consumer = "executor"
 type options struct {
 	workers int
 	resync  time.Duration
+	early   bool
 }
 
 // New is the service.
@@ -47,7 +49,8 @@ func New() service.Service {
 		Short: "Runs the release nodes of workflows",
 		Long: `The executor applies and deletes the HelmReleases of the nodes that Argo
 activates, as many at a time as the workflow's parallelism allows, and settles the
-nodes when helm-controller is done with them. It runs the Jobs of the steps between
+nodes when helm-controller is done with them. It does not wait for Argo where it sees
+itself that all that comes before a release is done (--early-start). It runs the Jobs of the steps between
 them, and waits for what they wait for. Replicas share the work.
 
 "orkestra-executor run" does the same for one HelmRelease, in a pod of a workflow:
@@ -56,6 +59,7 @@ see orkestra-executor run --help.`,
 		AddFlags: func(fs *pflag.FlagSet) {
 			fs.IntVar(&o.workers, "workers", 16, "events handled at a time")
 			fs.DurationVar(&o.resync, "resync", 10*time.Second, "how often running workflows are looked at without an event")
+			fs.BoolVar(&o.early, "early-start", true, "begin a release when its parents are done, without waiting for Argo to activate its node")
 		},
 		Validate: func() error {
 			if o.workers < 1 {
@@ -123,12 +127,14 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 			namespace: e.Namespace,
 			plans:     plans,
 			now:       time.Now,
+			early:     o.early,
 		},
 		client: e.Manager.GetClient(),
 		log:    e.Log,
 		count:  func(action string) { actions.WithLabelValues(action).Inc() },
 	}
 	wakes := newWakes(w.look)
+	w.later = newPostponed(ctx, wakes, e.Log).look
 	r := &resync{
 		live: e.Manager.GetAPIReader(), client: e.Manager.GetClient(), reader: w.reader, now: time.Now,
 		namespace: e.Namespace, every: o.resync, plans: plans, wakes: wakes, log: e.Log,

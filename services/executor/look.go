@@ -54,17 +54,27 @@ func (w *writer) proceed(ctx context.Context, s *seen) (overtaken []execute.Key,
 			if err := w.reader.readGroup(ctx, s, s.Rollout.Group); err != nil {
 				return nil, err
 			}
+		case a.Ahead && s.acted:
+			// What was just begun was done already. A stop, or a newer generation, comes
+			// before the next level, as it does where Argo has to come between.
+			if err := w.reader.refresh(ctx, s); err != nil {
+				return nil, err
+			}
 		case len(a.Apply)+len(a.Delete)+len(a.Run)+len(a.Prepare) > 0:
 			lost, failed := w.begin(ctx, s, a)
 			if len(lost) > 0 {
 				return lost, nil
 			}
 			failures = append(failures, failed...)
+			s.acted = true
 		default:
-			if err := w.settle(ctx, s, a.Settle); err != nil {
+			done, err := w.end(ctx, s, a)
+			if err != nil {
 				failures = append(failures, err)
+			} else if !done {
+				continue
 			}
-			err := verdict(failures)
+			err = verdict(failures)
 			if a.Superseded != "" && err == nil {
 				err = events.Superseded(a.Superseded)
 			}
@@ -74,6 +84,19 @@ func (w *writer) proceed(ctx context.Context, s *seen) (overtaken []execute.Key,
 			return nil, err
 		}
 	}
+}
+
+// end settles nodes, unless that may wait. It reports whether that was all: a gate that
+// is open in Argo may let more be begun.
+func (w *writer) end(ctx context.Context, s *seen, a execute.Actions) (all bool, err error) {
+	if a.Later {
+		w.later(s.Workflow.Name, s.Rollout.Group)
+		return true, nil
+	}
+	if err := w.settle(ctx, s, a.Settle); err != nil || !a.Opens {
+		return true, err
+	}
+	return false, w.reader.refresh(ctx, s)
 }
 
 // begin does what nodes begin with, and notes in s what became of each: begun,

@@ -35,6 +35,8 @@ type seen struct {
 	groupRead bool
 	// again: an earlier try of this look was overtaken.
 	again bool
+	// acted: something was begun on the workflow and the group as they are here.
+	acted bool
 }
 
 // reader sees what is there. The workflow and its group are read live. Releases
@@ -46,12 +48,14 @@ type reader struct {
 	namespace string
 	plans     *plans
 	now       func() time.Time
+	// early: releases are begun ahead of Argo.
+	early bool
 }
 
 // observe sees the workflow that w is about. The state has no waiting node where
 // there is nothing to do.
 func (r *reader) observe(ctx context.Context, w wake) (*seen, error) {
-	s := &seen{}
+	s := &seen{State: execute.State{Early: r.early}}
 	var fresh map[execute.Key]*helmv2.HelmRelease
 	reads, readCtx := errgroup.WithContext(ctx)
 	reads.Go(func() (err error) { s.stored, err = r.workflow(readCtx, w.workflow); return err })
@@ -67,7 +71,7 @@ func (r *reader) observe(ctx context.Context, w wake) (*seen, error) {
 		return nil, err
 	}
 	waiting := execute.Waiting(s.Workflow)
-	if len(waiting) == 0 {
+	if len(waiting) == 0 && (!r.early || !execute.Open(s.Workflow)) {
 		return s, nil
 	}
 	if err := json.Unmarshal([]byte(s.Workflow.Annotations[v1alpha1.AnnotationRollout]), &s.Rollout); err != nil {
@@ -90,6 +94,26 @@ func (r *reader) observe(ctx context.Context, w wake) (*seen, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// refresh sees the workflow and its group anew. The releases stay as they are: what
+// this look wrote may not have come to the informer yet, and writes are fenced.
+func (r *reader) refresh(ctx context.Context, s *seen) error {
+	uid := s.stored.UID
+	reads, readCtx := errgroup.WithContext(ctx)
+	reads.Go(func() (err error) { s.stored, err = r.workflow(readCtx, s.Workflow.Name); return err })
+	reads.Go(func() error { return r.readGroup(readCtx, s, s.Rollout.Group) })
+	if err := reads.Wait(); err != nil {
+		return err
+	}
+	if s.stored.UID != uid {
+		return events.Superseded("another workflow " + s.stored.Name)
+	}
+	s.Now, s.acted = r.now(), false
+	if err := s.hydrate(); err != nil {
+		return err
+	}
+	return r.readSteps(ctx, s, execute.Waiting(s.Workflow))
 }
 
 // hydrate gives the workflow its nodes, whichever way Argo has stored them.

@@ -53,7 +53,7 @@ func (n news) old(cached *helmv2.HelmRelease) bool {
 // wakeOf is the look that a fact asks for; ok is false where it asks for none.
 func wakeOf(f events.Fact) (w wake, ok bool) {
 	of := func(r events.ReleaseRef, deleted, timed bool) (wake, bool) {
-		return wake{workflow: r.Workflow, task: r.Task, news: []news{{
+		return wake{workflow: r.Workflow, group: f.Rollout.Group, task: r.Task, news: []news{{
 			key: execute.Key{Namespace: r.Namespace, Name: r.Name}, uid: types.UID(r.ReleaseUID),
 			generation: r.ReleaseGeneration, deleted: deleted, timed: timed,
 		}}}, r.Workflow != ""

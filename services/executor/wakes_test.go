@@ -175,17 +175,17 @@ func TestWakeOf(t *testing.T) {
 		"ReleaseReady": {
 			reason: "a release that is done settles its node",
 			data:   events.ReleaseReady{ReleaseRef: ref},
-			want:   wake{workflow: "wf", news: []news{{key: key, uid: "u", generation: 3}}}, ok: true,
+			want:   wake{workflow: "wf", group: "shop", news: []news{{key: key, uid: "u", generation: 3}}}, ok: true,
 		},
 		"ReleaseExpired": {
 			reason: "the time being up says nothing of what the release is now",
 			data:   events.ReleaseExpired{ReleaseRef: ref},
-			want:   wake{workflow: "wf", news: []news{{key: key, uid: "u", generation: 3, timed: true}}}, ok: true,
+			want:   wake{workflow: "wf", group: "shop", news: []news{{key: key, uid: "u", generation: 3, timed: true}}}, ok: true,
 		},
 		"ReleaseDeleted": {
 			reason: "a release that is gone settles the node that deletes it",
 			data:   events.ReleaseDeleted{ReleaseRef: ref},
-			want:   wake{workflow: "wf", news: []news{{key: key, uid: "u", generation: 3, deleted: true}}}, ok: true,
+			want:   wake{workflow: "wf", group: "shop", news: []news{{key: key, uid: "u", generation: 3, deleted: true}}}, ok: true,
 		},
 		"NodeSucceeded": {
 			reason: "what we did ourselves is no news",

@@ -95,7 +95,7 @@ func (r *reconciler) release(ctx context.Context, s admit.State, told groupevent
 			return ctrl.Result{}, err
 		}
 	}
-	if err := r.sayOne(ctx, s.Rollout, events.GroupDeleted{}); err != nil {
+	if err := r.sayOne(ctx, s.Rollout, events.GroupDeleted{}, ""); err != nil {
 		return ctrl.Result{}, err
 	}
 	if err := groupevent.Tell(ctx, r.client, fieldManager, s.Group, told, r.now()); err != nil {

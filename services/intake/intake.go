@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
@@ -38,6 +39,7 @@ type options struct {
 	workers        int
 	webhookAddr    string
 	webhookCertDir string
+	receiverAddr   string
 }
 
 // New is the intake as a service.
@@ -67,6 +69,7 @@ Any number of replicas may run side by side.`,
 		AddFlags: func(fs *pflag.FlagSet) {
 			fs.IntVar(&o.workers, "workers", 4, "groups that are looked at side by side")
 			fs.StringVar(&o.webhookAddr, "webhook-addr", "", "address of the admission webhook (https); empty switches it off")
+			fs.StringVar(&o.receiverAddr, "receiver-addr", "", "address of the webhooks of Receivers (http); empty switches them off")
 			fs.StringVar(&o.webhookCertDir, "webhook-cert-dir", "", "directory with tls.crt and tls.key of the admission webhook")
 		},
 		Validate: o.validate,
@@ -91,6 +94,11 @@ func (o *options) validate() error {
 			if _, err := os.Stat(filepath.Join(o.webhookCertDir, f)); err != nil {
 				errs = append(errs, fmt.Errorf("--webhook-cert-dir: %w", err))
 			}
+		}
+	}
+	if o.receiverAddr != "" {
+		if _, err := net.ResolveTCPAddr("tcp", o.receiverAddr); err != nil {
+			errs = append(errs, fmt.Errorf("--receiver-addr %q: want host:port or :port", o.receiverAddr))
 		}
 	}
 	return errors.Join(errs...)
@@ -118,6 +126,7 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 		cached:    e.Manager.GetCache(),
 		namespace: e.Namespace,
 		say:       e.Say,
+		admission: o.webhookAddr != "",
 		log:       e.Log,
 		now:       time.Now,
 	}
@@ -141,11 +150,18 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 		if err != nil {
 			return fmt.Errorf("adding the admission webhook: %w", err)
 		}
+		e.Manager.GetWebhookServer().Register(stampPath, &webhook.Admission{Handler: stamp{}})
+	}
+	hooks, err := o.receivers(ctx, e)
+	if err != nil {
+		return err
 	}
 	// What happens to a group that is being deleted may have been the last thing
 	// that its finalizer waited for.
 	return e.Consume("intake", o.workers, func(ctx context.Context, f events.Fact) ([]events.Fact, error) {
-		switch f.Data.(type) {
+		switch p := f.Data.(type) {
+		case events.WebhookReceived:
+			return nil, hooks.handle(ctx, f, p)
 		case events.RolloutSucceeded, events.RolloutFailed, events.ReleaseDeleted:
 			group := &v1alpha1.ApplicationGroup{}
 			group.Name = f.Rollout.Group
@@ -157,6 +173,42 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 		}
 		return nil, nil
 	})
+}
+
+// receivers adds what hears webhooks, and gives what does them: deliveries that were
+// taken in are done also by a replica that takes none in.
+func (o *options) receivers(ctx context.Context, e *service.Env) (*webhooks, error) {
+	recorder := e.Manager.GetEventRecorder(fieldManager)
+	hooks := &webhooks{
+		client: e.Manager.GetClient(), live: e.Manager.GetAPIReader(), namespace: e.Namespace, log: e.Log, now: time.Now,
+		tell: func(receiver, group runtime.Object, kind, reason, message string) {
+			recorder.Eventf(receiver, group, kind, reason, "Deliver", "%s", message)
+		},
+	}
+	if err := e.Manager.GetFieldIndexer().IndexField(ctx, &v1alpha1.ApplicationGroup{}, indexCharts, chartsOf); err != nil {
+		return nil, fmt.Errorf("indexing the charts of groups: %w", err)
+	}
+	if err := e.Manager.Add(manager.RunnableFunc(hooks.sweep)); err != nil {
+		return nil, fmt.Errorf("adding the sweep: %w", err)
+	}
+	if o.receiverAddr == "" {
+		return hooks, nil
+	}
+	known := &receivers{client: e.Manager.GetClient(), listeners: newListeners(), log: e.Log}
+	if err := known.setup(ctx, e.Manager); err != nil {
+		return nil, fmt.Errorf("adding the receivers: %w", err)
+	}
+	ep := &endpoint{
+		client: e.Manager.GetClient(), listeners: known.listeners, namespace: e.Namespace, say: e.Say,
+		log: e.Log, now: time.Now, inHand: make(chan struct{}, maxInHand),
+	}
+	if err := ep.newMetrics(e.Registerer); err != nil {
+		return nil, fmt.Errorf("registering the metrics of webhooks: %w", err)
+	}
+	if err := e.Manager.Add(ep.serve(o.receiverAddr, known.load)); err != nil {
+		return nil, fmt.Errorf("adding the webhooks: %w", err)
+	}
+	return hooks, nil
 }
 
 // asksForMore lets pass what can change the intake's mind: a new spec, a request,

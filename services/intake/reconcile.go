@@ -25,7 +25,7 @@ import (
 )
 
 const (
-	fieldManager = "orkestra-intake"
+	fieldManager = admit.FieldManager
 
 	// lookAgain is when a deletion is looked at again should no event wake us.
 	lookAgain = 5 * time.Second
@@ -51,8 +51,10 @@ type reconciler struct {
 	live, cached client.Reader
 	namespace    string
 	say          func(context.Context, ...events.Fact) error
-	log          *slog.Logger
-	now          func() time.Time
+	// admission: the webhook runs that notes who changes a group.
+	admission bool
+	log       *slog.Logger
+	now       func() time.Time
 }
 
 // Reconcile looks at one group: observe, decide, act.
@@ -162,10 +164,12 @@ func (r *reconciler) act(ctx context.Context, s admit.State, d admit.Decision) (
 		if err := r.accepted(ctx, group, metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, d.Why); err != nil {
 			return ctrl.Result{}, err
 		}
-		return ctrl.Result{}, r.sayOne(ctx, s.Rollout, events.GroupRejected{Reason: v1alpha1.ReasonInvalidSpec, Message: d.Why})
+		return ctrl.Result{}, r.sayOne(ctx, s.Rollout, events.GroupRejected{Reason: v1alpha1.ReasonInvalidSpec, Message: d.Why},
+			admit.Origin(group, s.Rollout, r.admission).Event)
 
 	case admit.Suspend:
-		if err := r.sayOne(ctx, s.Rollout, events.GroupSuspended{}); err != nil {
+		origin := admit.Origin(group, s.Rollout, r.admission)
+		if err := r.sayOne(ctx, s.Rollout, events.GroupSuspended{Origin: origin}, origin.Event); err != nil {
 			return ctrl.Result{}, err
 		}
 		log.Info("suspended")
@@ -179,14 +183,16 @@ func (r *reconciler) act(ctx context.Context, s admit.State, d admit.Decision) (
 
 	case admit.Announce:
 		// First the event: the condition can follow while the stager works.
-		if err := r.sayOne(ctx, s.Rollout, events.GroupDesired{}); err != nil {
+		origin := admit.Origin(group, s.Rollout, r.admission)
+		if err := r.sayOne(ctx, s.Rollout, events.GroupDesired{Origin: origin}, origin.Event); err != nil {
 			return ctrl.Result{}, err
 		}
 		log.Info("announced", "event", events.New(s.Rollout, events.GroupDesired{}).EventID())
 		return ctrl.Result{RequeueAfter: d.Again}, r.accepted(ctx, group, metav1.ConditionTrue, v1alpha1.ReasonAccepted, "the spec can be rolled out")
 
 	case admit.AnnounceDeletion:
-		return ctrl.Result{RequeueAfter: lookAgain}, r.sayOne(ctx, s.Rollout, events.GroupDeleting{})
+		origin := admit.Origin(group, s.Rollout, r.admission)
+		return ctrl.Result{RequeueAfter: lookAgain}, r.sayOne(ctx, s.Rollout, events.GroupDeleting{Origin: origin}, origin.Event)
 
 	case admit.AskAgain:
 		return r.askAgain(ctx, s)
@@ -225,9 +231,12 @@ func (r *reconciler) askAgain(ctx context.Context, s admit.State) (ctrl.Result, 
 	return ctrl.Result{RequeueAfter: answerTime}, nil
 }
 
-// sayOne says a fact; one that is superseded already need not be said.
-func (r *reconciler) sayOne(ctx context.Context, rollout events.Rollout, p events.Payload) error {
-	err := r.say(ctx, events.New(rollout, p))
+// sayOne says a fact, and the id of the event that led to it where there is one; one
+// that is superseded already need not be said.
+func (r *reconciler) sayOne(ctx context.Context, rollout events.Rollout, p events.Payload, cause string) error {
+	f := events.New(rollout, p)
+	f.CausationID = cause
+	err := r.say(ctx, f)
 	if err == nil || events.IsSuperseded(err) {
 		return nil
 	}

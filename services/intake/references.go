@@ -46,6 +46,7 @@ var uninteresting = fields.AndSelectors(
 	fields.OneTermNotEqualSelector("type", "helm.sh/release.v1"),
 	fields.OneTermNotEqualSelector("type", string(corev1.SecretTypeServiceAccountToken)),
 	fields.OneTermNotEqualSelector("type", "orkestra.azure.microsoft.com/plan"),
+	fields.OneTermNotEqualSelector("type", v1alpha1.SecretTypeDelivery),
 )
 
 // cacheOptions: of Secrets and ConfigMaps no more than that they are there, and in
@@ -172,6 +173,9 @@ func (r *reconciler) annotate(ctx context.Context, group *v1alpha1.ApplicationGr
 		if value != "" {
 			group.Annotations[name] = value
 		}
+	}
+	if d.RequestedAt != "" {
+		delete(group.Annotations, v1alpha1.AnnotationRequestedBy) // no event asks for this
 	}
 	return r.client.Patch(ctx, group, patch)
 }

@@ -122,6 +122,11 @@ func (s *stager) current(ctx context.Context, r events.Rollout) (*v1alpha1.Appli
 
 // prepare fetches and splits the charts of all applications.
 func (s *stager) prepare(ctx context.Context, group *v1alpha1.ApplicationGroup) []outcome {
+	// Whoever asks by a time may know of a chart that was pushed just before.
+	since, err := time.Parse(time.RFC3339Nano, group.Annotations[v1alpha1.AnnotationRequestedAt])
+	if err != nil {
+		since = time.Time{} // what a user wrote there need not be a time
+	}
 	apps := make([]outcome, len(group.Spec.Applications))
 	slots := make(chan struct{}, parallel)
 	var wg sync.WaitGroup
@@ -130,7 +135,7 @@ func (s *stager) prepare(ctx context.Context, group *v1alpha1.ApplicationGroup) 
 		wg.Go(func() {
 			defer func() { <-slots }()
 			o := &apps[i]
-			o.app, o.err = s.prepareOne(ctx, &group.Spec.Applications[i])
+			o.app, o.err = s.prepareOne(ctx, &group.Spec.Applications[i], since)
 		})
 	}
 	wg.Wait()

@@ -60,7 +60,7 @@ func stageOnly(path string) {
 	}
 	app := newGroup("one").Spec.Applications[0]
 	app.Spec.Subcharts[0].Name = "db"
-	_, err = s.prepareOne(context.Background(), &app)
+	_, err = s.prepareOne(context.Background(), &app, time.Time{})
 	v := verdict{Reason: refusal.Reason(err)}
 	if err != nil {
 		v.Message = err.Error()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,13 +25,15 @@ import (
 // this bounds them together, and lets other groups go on beside one.
 const splitting = 2
 
-// prepareOne resolves, fetches and splits the chart of an application.
-func (s *stager) prepareOne(ctx context.Context, app *v1alpha1.Application) (*stage.Application, error) {
+// prepareOne resolves, fetches and splits the chart of an application, as the registry
+// has it since then.
+func (s *stager) prepareOne(ctx context.Context, app *v1alpha1.Application, since time.Time) (*stage.Application, error) {
 	effective, err := s.values(ctx, &app.Spec.Release)
 	if err != nil {
 		return nil, err
 	}
 	ref, from := registry.RefOf(app), app.Spec.Chart.URL
+	ref.Since = since
 	if auth := app.Spec.Chart.AuthSecretRef; auth != nil && auth.Name != "" {
 		secret, err := s.secret(ctx, auth.Namespace, auth.Name, "authSecretRef", v1alpha1.ReasonAuthenticationFailed)
 		if err != nil {

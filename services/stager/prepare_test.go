@@ -145,7 +145,7 @@ func TestADigestIsNoPassword(t *testing.T) {
 	w.registry = p
 	app := newGroup("one").Spec.Applications[0]
 	for range 2 {
-		if _, err := w.prepareOne(t.Context(), &app); err != nil {
+		if _, err := w.prepareOne(t.Context(), &app, time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -153,7 +153,7 @@ func TestADigestIsNoPassword(t *testing.T) {
 		t.Errorf("what was read before is not fetched again: %v", p.fetched)
 	}
 	app.Spec.Chart.URL = "https://elsewhere.example.org"
-	if _, err := w.prepareOne(t.Context(), &app); refusal.Reason(err) != v1alpha1.ReasonAuthenticationFailed {
+	if _, err := w.prepareOne(t.Context(), &app, time.Time{}); refusal.Reason(err) != v1alpha1.ReasonAuthenticationFailed {
 		t.Errorf("who names the digest of a chart that he cannot fetch does not get it: %v", err)
 	}
 }

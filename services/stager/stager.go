@@ -44,16 +44,18 @@ const (
 )
 
 type options struct {
-	museumURL    string
-	stagingURL   string
-	allowPrivate bool
-	workers      int
-	cacheMiB     int64
-	patience     time.Duration
-	allowHosts   []string
-	plainHosts   []string
-	collectEvery time.Duration
-	collectGrace time.Duration
+	museumURL       string
+	stagingURL      string
+	allowPrivate    bool
+	workers         int
+	cacheMiB        int64
+	patience        time.Duration
+	allowHosts      []string
+	plainHosts      []string
+	collectEvery    time.Duration
+	collectGrace    time.Duration
+	announceEvery   time.Duration
+	announceTenants []string
 }
 
 // New is the stager as a service.
@@ -90,6 +92,8 @@ Any number of replicas may run side by side. A temporary directory has to be wri
 			fs.Int64Var(&o.cacheMiB, "chart-cache-size", 64, "MiB of charts to keep in memory, packed, and as many again unpacked")
 			fs.DurationVar(&o.patience, "ready-timeout", 30*time.Second, "how long source-controller may go without making a chart of a group ready before that is called a failure (and tried again)")
 			fs.DurationVar(&o.collectEvery, "collect-every", 10*time.Minute, "how often to look for staged charts that nothing needs any more; 0 keeps them")
+			fs.DurationVar(&o.announceEvery, "announce-every", time.Minute, "how often to look for charts in ChartMuseum that are new, and to say so; 0 says nothing")
+			fs.StringSliceVar(&o.announceTenants, "announce-tenants", nil, "repository paths in ChartMuseum to look at beside those of the groups; may be given several times")
 			fs.DurationVar(&o.collectGrace, "collect-grace", 10*time.Minute, "how long a staged chart has to be unneeded before it is removed")
 		},
 		Validate: o.validate,
@@ -147,6 +151,9 @@ func (o *options) validate() error {
 			}
 		}
 	}
+	if o.announceEvery < 0 {
+		errs = append(errs, fmt.Errorf("--announce-every %s: want 0 or more", o.announceEvery))
+	}
 	if o.collectEvery < 0 || o.collectGrace < 0 {
 		errs = append(errs, fmt.Errorf("--collect-every %s, --collect-grace %s: want 0 or more", o.collectEvery, o.collectGrace))
 	}
@@ -192,6 +199,12 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 		c := &collector{stager: s, every: o.collectEvery, grace: o.collectGrace}
 		if err := e.Manager.Add(manager.RunnableFunc(c.run)); err != nil {
 			return fmt.Errorf("adding the collector: %w", err)
+		}
+	}
+	if o.announceEvery > 0 {
+		a := &announcer{museum: museum, stager: s, say: e.Say, every: o.announceEvery, tenants: o.announceTenants}
+		if err := e.Manager.Add(manager.RunnableFunc(a.run)); err != nil {
+			return fmt.Errorf("adding the announcer: %w", err)
 		}
 	}
 	return e.Consume(consumer, o.workers, s.handle)

@@ -274,7 +274,7 @@ func TestTroubleWithTheRegistry(t *testing.T) {
 			app := newGroup("one").Spec.Applications[0]
 			app.Spec.Chart.URL = server.URL
 			w.registry = registry.New(registry.Options{AllowPrivate: true})
-			if _, err := w.prepareOne(t.Context(), &app); err == nil {
+			if _, err := w.prepareOne(t.Context(), &app, time.Time{}); err == nil {
 				t.Errorf("%.60s: nothing is staged of such an index", body)
 			}
 			server.Close()

@@ -24,7 +24,10 @@ func orkestra(t *testing.T, args ...string) (code int, out, errs string) {
 	t.Helper()
 	var o, e bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), filepath.Join(env.root, ".local", "bin", "orkestra"), args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+env.vars["KUBECONFIG"])
+	cmd.Env = os.Environ()
+	for _, name := range []string{"KUBECONFIG", "NATS_URL", "NATS_CA", "NATS_NKEY"} {
+		cmd.Env = append(cmd.Env, name+"="+env.vars[name])
+	}
 	cmd.Stdout, cmd.Stderr = &o, &e
 	var exit *exec.ExitError
 	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {

@@ -61,6 +61,10 @@ func run(m *testing.M, keep bool) int {
 	}
 	fmt.Printf("e2e: the stack is up after %s\n", time.Since(begin).Round(100*time.Millisecond))
 	code := m.Run()
+	if err := permissions(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: what the services may do:", err)
+		code = max(code, 1)
+	}
 	if keep || code != 0 && os.Getenv("CI") == "" {
 		fmt.Println("e2e: the stack is left running in .local/e2e for a look")
 		return code
@@ -79,9 +83,9 @@ func up(ctx context.Context) (down func() error, err error) {
 	}
 	o := stack.Options{
 		Root: env.root, Dir: filepath.Join(env.root, ".local", "e2e"),
-		Services: true, Replicas: replicas, Log: os.Stdout, LogLevel: "debug",
+		Services: true, Replicas: replicas, Log: os.Stdout, LogLevel: "debug", Audit: true,
 		// Hundreds of times as often as by default: what is collected too early fails a test.
-		ServiceArgs: map[string][]string{"stager": {"--collect-every", "1s", "--collect-grace", "2s"}},
+		ServiceArgs: map[string][]string{"stager": {"--collect-every", "1s", "--collect-grace", "2s", "--announce-every", "2s"}},
 	}
 	// What an earlier run left is of no use, and its events would be counted.
 	if old, err := stack.Open(o); err == nil {
@@ -119,6 +123,6 @@ func up(ctx context.Context) (down func() error, err error) {
 	if env.recorder, err = timing.Record(ctx, env.config); err != nil {
 		return down, err
 	}
-	env.bus, err = events.Connect(ctx, events.Options{URL: env.vars["NATS_URL"], Source: "orkestra://e2e/test"})
+	env.bus, err = events.Connect(ctx, events.Options{Source: "orkestra://e2e/test"}.FromEnvironment(func(name string) string { return env.vars[name] }))
 	return down, err
 }

@@ -172,45 +172,6 @@ func TestBusLostInMidRollout(t *testing.T) {
 	awaitReady(t, g.Name, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
 }
 
-// What is secret in the values is in no event, no workflow and no log.
-func TestSecretsStaySecret(t *testing.T) {
-	const canary = "c4n4ry-in-the-values"
-	s := serve(t)
-	add(t, s, "small", "1.0.0", configMapChart())
-	g := chain("canary", s.URL, 2)
-	for i := range g.Spec.Applications {
-		g.Spec.Applications[i].Spec.Release.Values = values(t, map[string]any{"message": canary})
-	}
-	create(t, g)
-	awaitReady(t, g.Name, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
-
-	for _, wf := range workflows(t, g.Name) {
-		if data := mustJSON(t, wf); strings.Contains(data, canary) {
-			t.Errorf("the workflow %s holds it", wf.Name)
-		}
-	}
-	err := env.bus.Follow(t.Context(), events.FollowOptions{Group: g.Name}, func(f events.Fact, raw []byte) error {
-		if strings.Contains(string(raw), canary) {
-			t.Errorf("event %s holds it", f.EventID())
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, service := range stack.Services {
-		for _, p := range processes(t, service) {
-			log, err := os.ReadFile(p.LogFile())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if strings.Contains(string(log), canary) {
-				t.Errorf("the log of %s holds it", p.Name())
-			}
-		}
-	}
-}
-
 // Every replica answers its probes and shows its metrics.
 func TestProbesAndMetrics(t *testing.T) {
 	for _, service := range stack.Services {

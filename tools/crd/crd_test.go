@@ -38,7 +38,7 @@ type apiServer struct {
 	rules      *cel.Validator
 }
 
-func load(t *testing.T) *apiextensions.CustomResourceDefinition {
+func load(t *testing.T, crdFile string) *apiextensions.CustomResourceDefinition {
 	t.Helper()
 	data, err := os.ReadFile(crdFile)
 	if err != nil {
@@ -59,9 +59,9 @@ func load(t *testing.T) *apiextensions.CustomResourceDefinition {
 	return &crd
 }
 
-func newAPIServer(t *testing.T) *apiServer {
+func newAPIServer(t *testing.T, crdFile string) *apiServer {
 	t.Helper()
-	crd := load(t)
+	crd := load(t, crdFile)
 	version, err := apiextensions.GetSchemaForVersion(crd, v1alpha1.GroupVersion.Version)
 	if err != nil {
 		t.Fatalf("finding the schema: %v", err)
@@ -114,7 +114,7 @@ func (s *apiServer) admit(manifest []byte) (*unstructured.Unstructured, []string
 }
 
 func TestCRDIsValid(t *testing.T) {
-	if errs := crdvalidation.ValidateCustomResourceDefinition(context.Background(), load(t)); len(errs) > 0 {
+	if errs := crdvalidation.ValidateCustomResourceDefinition(context.Background(), load(t, crdFile)); len(errs) > 0 {
 		t.Errorf("an API server would refuse the CRD: %v", errs.ToAggregate())
 	}
 }
@@ -199,7 +199,7 @@ const releaseOfTheOriginal = `, interval: 1h, timeout: 1h30m, values: {any: {thi
   uninstall: {timeout: 1m, disableHooks: true, keepHistory: true}`
 
 func TestAdmits(t *testing.T) {
-	server := newAPIServer(t)
+	server := newAPIServer(t, crdFile)
 	example, err := os.ReadFile("../../examples/bookinfo.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -237,7 +237,7 @@ func TestAdmits(t *testing.T) {
 }
 
 func TestRefuses(t *testing.T) {
-	server := newAPIServer(t)
+	server := newAPIServer(t, crdFile)
 	long := string(bytes.Repeat([]byte("n"), 64))
 	cases := map[string]struct {
 		reason   string
@@ -281,7 +281,7 @@ func TestRefuses(t *testing.T) {
 // kind, and with it all groups. So whatever is put into any one field of the spec,
 // the API server refuses it or the type holds it.
 func TestWhatTheSchemaAdmitsTheTypeDecodes(t *testing.T) {
-	server := newAPIServer(t)
+	server := newAPIServer(t, crdFile)
 	full := manifest(allOfTheOriginal, `, version: 6.6.0, authSecretRef: {kind: Secret, name: secret, namespace: other}`, releaseOfTheOriginal)
 	for _, action := range []string{"  install: {", "  upgrade: {"} {
 		full = bytes.Replace(full, []byte(action), []byte(action+"strategy: {name: RetryOnFailure, retryInterval: 1m}, "), 1)
@@ -369,7 +369,7 @@ func child(node, step any) any {
 
 // The schema is what an API server applies, SetDefaults what the CLI does.
 func TestDefaultsAgree(t *testing.T) {
-	stored, told := newAPIServer(t).admit(manifest("      workflow: [{name: e}]", "", ""))
+	stored, told := newAPIServer(t, crdFile).admit(manifest("      workflow: [{name: e}]", "", ""))
 	if len(told) > 0 {
 		t.Fatal(told)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"orkestra.dev/cli/internal/trace"
 	"orkestra.dev/cli/internal/tree"
 	"orkestra.dev/pkg/events"
 )
@@ -38,7 +39,8 @@ func newEvents(name string) *cobra.Command {
 ORKESTRA, oldest first: what was desired, staged, submitted, started, ready, failed.
 With -o json each is a CloudEvent in structured mode, one to a line.
 
-The server is NATS_URL, or ORKESTRA_NATS_URL, where --nats-url is not given.`,
+The server is NATS_URL, or ORKESTRA_NATS_URL, where --nats-url is not given; so are
+--nats-ca and --nats-nkey NATS_CA and NATS_NKEY.`,
 		Example: examples(name, `
 # The story of one group
 orkestra events --group bookinfo
@@ -64,7 +66,7 @@ orkestra events --since 1h --type charts.failed,node.failed,rollout.failed -o js
 			return from.with(cmd.Context(), func(ctx context.Context, bus *events.Bus) error {
 				return bus.Follow(ctx, follow, func(f events.Fact, raw []byte) error {
 					// Names that differ in a dot share a subject.
-					if follow.Group != "" && f.Data != nil && f.Rollout.Group != follow.Group {
+					if follow.Group != "" && f.Data != nil && f.About() != follow.Group {
 						return nil
 					}
 					// One that spoils the stream does not hide the others.
@@ -93,17 +95,18 @@ type stream struct{ options events.Options }
 func (s *stream) add(fs *pflag.FlagSet) {
 	o := &s.options
 	fs.StringVar(&o.URL, "nats-url", "", "NATS server, or servers separated by commas (default NATS_URL, else "+defaultNATS+")")
+	fs.StringVar(&o.NKeyFile, "nats-nkey", "", "file with the seed of an NKey (default NATS_NKEY)")
 	fs.StringVar(&o.CredsFile, "nats-creds", "", "file with NATS credentials (.creds)")
-	fs.StringVar(&o.CAFile, "nats-ca", "", "file with the CA of the NATS server's certificate (PEM)")
+	fs.StringVar(&o.CAFile, "nats-ca", "", "file with the CA of the NATS server's certificate (PEM; default NATS_CA)")
 	fs.StringVar(&o.CertFile, "nats-cert", "", "file with a client certificate for NATS (PEM)")
 	fs.StringVar(&o.KeyFile, "nats-key", "", "file with the key of --nats-cert (PEM)")
 }
 
 // with calls do with a connection, and closes it afterwards.
 func (s *stream) with(ctx context.Context, do func(context.Context, *events.Bus) error) error {
-	o := s.options
+	o := s.options.FromEnvironment(os.Getenv)
 	o.Source = "orkestra://command-line/orkestra"
-	o.URL = cmp.Or(o.URL, os.Getenv("NATS_URL"), os.Getenv("ORKESTRA_NATS_URL"), defaultNATS)
+	o.URL = cmp.Or(o.URL, defaultNATS)
 	bus, err := events.Connect(ctx, o)
 	if err != nil {
 		return fmt.Errorf("connecting to NATS: %w", err)
@@ -193,7 +196,10 @@ func eventText(w io.Writer, f events.Fact, _ []byte) error {
 		_, err := fmt.Fprintf(w, "event %-17d  %s\n", f.Sequence, "(not readable)")
 		return err
 	}
-	line := fmt.Sprintf("%s  %-20s %s g%d", f.Time.Local().Format("2006-01-02 15:04:05.000"), what, tree.OneLine(f.Rollout.Group), f.Rollout.Generation)
+	line := fmt.Sprintf("%s  %-20s %s", f.Time.Local().Format("2006-01-02 15:04:05.000"), what, tree.OneLine(f.About()))
+	if f.Rollout.Generation > 0 {
+		line += fmt.Sprintf(" g%d", f.Rollout.Generation)
+	}
 	if details := tree.OneLine(details(f.Data)); details != "" {
 		line += "  " + details
 	}
@@ -238,7 +244,16 @@ func details(p events.Payload) string {
 		return d.Workflow
 	case events.RolloutFailed:
 		return fmt.Sprintf("%s: %s: %s", d.Workflow, d.Reason, d.Message)
-	case events.GroupDesired, events.GroupSuspended, events.GroupDeleting, events.GroupDeleted, nil:
+	case events.WebhookReceived:
+		return delivery(d)
+	case events.ChartPushed:
+		return d.Chart + " " + d.Version
+	case events.GroupDesired, events.GroupSuspended, events.GroupDeleting:
+		if who := trace.Who(trace.OriginOf(d)); who != "" {
+			return "by " + who
+		}
+		return ""
+	case events.GroupDeleted, nil:
 		return ""
 	default:
 		// What a later contract brings, as it is.
@@ -248,4 +263,29 @@ func details(p events.Payload) string {
 		}
 		return string(raw)
 	}
+}
+
+// delivery is what a webhook asks for in a few words.
+func delivery(w events.WebhookReceived) string {
+	out := []string{strings.TrimSpace(w.ReceiverType + " " + w.Event)}
+	for _, c := range w.Charts {
+		out = append(out, strings.TrimSpace(c.Name+" "+c.Version))
+	}
+	for _, d := range w.Deploys {
+		text := "deploy " + d.Group + "/" + d.Application
+		if d.Version != "" {
+			text += " " + d.Version
+		}
+		if d.ValuesSecret != "" {
+			text += " with other values"
+		}
+		out = append(out, text)
+	}
+	if w.Reconcile {
+		out = append(out, "reconcile")
+	}
+	if w.DryRun {
+		out = append(out, "dry run")
+	}
+	return strings.Join(out, ", ")
 }

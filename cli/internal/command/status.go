@@ -27,6 +27,8 @@ func newStatus(name string, open opener) *cobra.Command {
 	var watch bool
 	var timeout, every time.Duration
 	var out output
+	var at string
+	var told stream
 	cmd := &cobra.Command{
 		Use:   "status [NAME]",
 		Short: "Show how far a group is, or how all groups are",
@@ -36,7 +38,12 @@ groups.
 
 With --watch it goes on until the rollout is over, and the exit code is 0 where the
 group is ready, and 1 where it failed, is suspended, or --timeout passed. Where the
-output is not a terminal, a line is printed when it changes.`,
+output is not a terminal, a line is printed when it changes.
+
+With --at it shows how the group stood then, from what was said of it until then in the
+stream ORKESTRA, and asks no cluster: the group may be gone by now. What the stream does
+not tell, it does not show: a change that is not announced yet, the condition of a
+release that nobody touched.`,
 		Example: examples(name, `
 # All groups
 orkestra status
@@ -45,7 +52,11 @@ orkestra status bookinfo
 
 # In a pipeline: apply, and wait for the outcome
 kubectl apply -f group.yaml
-orkestra status bookinfo --watch --timeout 15m`),
+orkestra status bookinfo --watch --timeout 15m
+
+# How was it before the night?
+orkestra status bookinfo --at 2026-05-04T22:00:00Z
+orkestra status bookinfo --at 8h`),
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := out.check(cmd); err != nil {
@@ -56,6 +67,12 @@ orkestra status bookinfo --watch --timeout 15m`),
 			}
 			if watch && out.format != "text" {
 				return &usageError{fmt.Errorf("--watch is for people, and --output %s for programs: choose one", out.format), cmd.CommandPath()}
+			}
+			if at != "" {
+				if len(args) == 0 || watch {
+					return &usageError{errors.New("--at: say which group, and leave out --watch"), cmd.CommandPath()}
+				}
+				return statusAt(cmd, &told, args[0], at, out)
 			}
 			from, err := c.client()
 			if err != nil {
@@ -84,8 +101,10 @@ orkestra status bookinfo --watch --timeout 15m`),
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on until the rollout is over")
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "with --watch: give up after this time; 0 is never")
 	cmd.Flags().DurationVar(&every, "interval", pace, "with --watch: time between two looks")
+	cmd.Flags().StringVar(&at, "at", "", "show how the group stood at a time (RFC 3339), or an age such as 1h ago, from the stream alone")
 	out.add(cmd)
 	c.add(cmd.Flags())
+	told.add(cmd.Flags())
 	return cmd
 }
 

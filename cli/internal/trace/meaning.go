@@ -8,6 +8,36 @@ import (
 	"orkestra.dev/pkg/events"
 )
 
+// OriginOf is who asked for what a fact asks for; empty for other facts.
+func OriginOf(p events.Payload) events.Origin {
+	switch d := p.(type) {
+	case events.GroupDesired:
+		return d.Origin
+	case events.GroupSuspended:
+		return d.Origin
+	case events.GroupDeleting:
+		return d.Origin
+	default:
+		return events.Origin{}
+	}
+}
+
+// Who is an origin in a few words: "ann@example.com with kubectl, for webhook.received/1";
+// empty where nothing is known.
+func Who(o events.Origin) string {
+	text := o.User
+	switch {
+	case o.User != "" && o.Manager != "":
+		text += " with " + o.Manager
+	case o.User == "":
+		text = o.Manager
+	}
+	if o.Event != "" {
+		text = strings.TrimPrefix(text+", for "+o.Event, ", ")
+	}
+	return text
+}
+
 // workflow that a fact is about.
 func workflow(p events.Payload) string {
 	switch d := p.(type) {
@@ -86,7 +116,8 @@ func meaning(p events.Payload) func(*Step) bool {
 		}
 	}
 	if ref, ok := release(p); ok {
-		return func(s *Step) bool { return startOf(s, ref.Workflow, ref.Task) }
+		// A release may be begun, and done, before Argo comes to its node.
+		return either(func(s *Step) bool { return startOf(s, ref.Workflow, ref.Task) }, is[events.WorkflowSubmitted](ref.Workflow))
 	}
 	switch d := p.(type) {
 	case events.RolloutSucceeded:
@@ -145,6 +176,8 @@ func ends(p events.Payload) bool {
 
 func stageOf(p events.Payload) Stage {
 	switch p.(type) {
+	case events.GroupDesired, events.GroupSuspended, events.GroupDeleting:
+		return Receiving
 	case events.ChartsStaged, events.ChartsFailed:
 		return Staging
 	case events.WorkflowSubmitted, events.WorkflowRejected, events.RolloutUnchanged:

@@ -37,7 +37,14 @@ const (
 // Lines of a trace: what became of the rollout, a line for each fact, where the time
 // went, and how the branches are to be read.
 func Lines(t Trace, s Style) []string {
-	out := []string{heading(t), ""}
+	if t.Group == "" && len(t.Steps) > 0 {
+		return []string{fmt.Sprintf("%s of %s led to no rollout that the stream has", t.Steps[0].What, t.Steps[0].Time.Format(time.RFC3339))}
+	}
+	out := []string{heading(t)}
+	if who := Who(t.Origin); who != "" {
+		out = append(out, tree.Cut("asked for by "+tree.OneLine(who), s.Width-1))
+	}
+	out = append(out, "")
 	var rows []row
 	for _, root := range t.Steps {
 		rows = append(rows, rowsOf(root, "", "")...)

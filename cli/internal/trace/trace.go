@@ -30,6 +30,8 @@ type Stage string
 
 // The stages, in their order.
 const (
+	// Receiving: from a webhook's delivery to the request that it led to.
+	Receiving Stage = "receiving"
 	// Staging: from the request to the staged charts.
 	Staging Stage = "staging"
 	// Compiling: from what called for a workflow to the workflow.
@@ -46,7 +48,7 @@ const (
 	Other Stage = "other"
 )
 
-var stages = []Stage{Staging, Compiling, Argo, Helm, Reporting, Settling, Other}
+var stages = []Stage{Receiving, Staging, Compiling, Argo, Helm, Reporting, Settling, Other}
 
 // Step is a fact in the tree.
 type Step struct {
@@ -90,6 +92,8 @@ type Trace struct {
 	UID         string `json:"uid"`
 	Generation  int64  `json:"generation"`
 	RequestedAt string `json:"requestedAt,omitempty"`
+	// Origin is who asked for the rollout, as far as that is known.
+	Origin events.Origin `json:"origin,omitzero"`
 	// Outcome is the fact with which the rollout is over, as group.rejected; "" while it
 	// is under way.
 	Outcome string `json:"outcome,omitempty"`
@@ -105,8 +109,8 @@ type Trace struct {
 	Steps []*Step `json:"steps"`
 }
 
-// Of the facts of one rollout, in the order of the stream. Now is the end of a rollout
-// that is under way.
+// Of the facts of one rollout, with those about no rollout that led to it, in the order of
+// the stream. Now is the end of a rollout that is under way.
 func Of(facts []events.Fact, now time.Time) Trace {
 	var b builder
 	seen := map[string]bool{}
@@ -120,8 +124,15 @@ func Of(facts []events.Fact, now time.Time) Trace {
 	if len(b.steps) == 0 {
 		return Trace{}
 	}
-	r := b.steps[0].fact.Rollout
-	out := Trace{Group: r.Group, UID: r.UID, Generation: r.Generation, RequestedAt: r.RequestedAt, Facts: len(b.steps)}
+	out := Trace{Facts: len(b.steps)}
+	for _, s := range slices.Backward(b.steps) {
+		if r := s.fact.Rollout; r.Group != "" {
+			out.Group, out.UID, out.Generation, out.RequestedAt = r.Group, r.UID, r.Generation, r.RequestedAt
+		}
+		if origin := OriginOf(s.Data); origin != (events.Origin{}) {
+			out.Origin = origin
+		}
+	}
 	out.Cut = !begins(b.steps[0].fact.Data)
 	for i := range b.steps {
 		b.place(i)
@@ -145,7 +156,7 @@ func Of(facts []events.Fact, now time.Time) Trace {
 // begins says whether nothing of a rollout comes before the fact.
 func begins(p events.Payload) bool {
 	switch p.(type) {
-	case events.GroupDesired, events.GroupRejected, events.GroupSuspended, events.GroupDeleting, events.GroupDeleted:
+	case events.GroupDesired, events.GroupRejected, events.GroupSuspended, events.GroupDeleting, events.GroupDeleted, events.Standalone:
 		return true
 	default:
 		return false
@@ -253,6 +264,8 @@ func (b *builder) parts(last *Step, end time.Time, over bool) []Part {
 // under way: the stage that goes on after the last fact.
 func (b *builder) under(last *Step) Stage {
 	switch last.Data.(type) {
+	case events.Standalone:
+		return Receiving
 	case events.GroupDesired:
 		return Staging
 	case events.ChartsStaged, events.GroupDeleting:

@@ -241,7 +241,7 @@ func (b builder) applications() []Node {
 		for _, p := range app.parts {
 			n.Children = append(n.Children, b.release(key, p))
 		}
-		n.Phase = worst(n.Children)
+		n.Phase = Worst(n.Children)
 		// An application that is removed has nothing to be ready.
 		if len(n.Children) > 0 || b.Group.DeletionTimestamp.IsZero() {
 			out = append(out, n)
@@ -251,7 +251,8 @@ func (b builder) applications() []Node {
 	return out
 }
 
-func worst(nodes []Node) Phase {
+// Worst phase of some nodes, in the order from bad to good; Ready where there are none.
+func Worst(nodes []Node) Phase {
 	for _, p := range order {
 		if slices.ContainsFunc(nodes, func(n Node) bool { return n.Phase == p }) {
 			return p

@@ -60,6 +60,7 @@ restarted.`,
 		Example: `  orkestra-local up
   orkestra-local up --replicas 2                            # two of each service
   orkestra-local up --kubeconfig kind.kubeconfig            # on a cluster of yours
+  orkestra-local up --node containerd                       # with pods that run; as root
   orkestra-local up --without-services --dir .local/flux    # only Kubernetes, Argo, Flux, ChartMuseum, NATS; a second stack`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -73,6 +74,8 @@ restarted.`,
 	}
 	cmd.Flags().IntVar(&o.Replicas, "replicas", 1, "how many of each of Orkestra's services")
 	cmd.Flags().StringVar(&o.Kubeconfig, "kubeconfig", "", "use this cluster instead of one of our own; it must not have Argo or Flux itself")
+	cmd.Flags().Var(&o.Node, "node", "what plays the node: kwok, or containerd, which runs real pods and needs root (default kwok)")
+	cmd.Flags().StringSliceVar(&o.Images, "images", nil, "with --node containerd: further images, or sets of them, that the node is given; see docs/images.md")
 	cmd.Flags().BoolVar(&withoutServices, "without-services", false, "only the servers that Orkestra's services need")
 	cmd.Flags().StringVar(&o.LogLevel, "log-level", "info", "log level of Orkestra's services")
 	cmd.Flags().DurationVar(&o.RequeueTime, "requeue-time", 100*time.Millisecond, "how long Argo waits before it looks at a workflow again")

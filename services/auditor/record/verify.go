@@ -179,13 +179,22 @@ func SegmentName(n uint64, at time.Time) string {
 	return fmt.Sprintf("%s%020d-%s%s", segmentHead, n, at.UTC().Format(segmentTime), segmentTail)
 }
 
+// ObjectPrefix is how the name of an object begins whose first record is n.
+func ObjectPrefix(n uint64) string { return fmt.Sprintf("%s%020d-", segmentHead, n) }
+
+// ObjectName is the name of an object with the records first to last. A folder of
+// objects is verified like one of segments.
+func ObjectName(first, last uint64) string {
+	return ObjectPrefix(first) + fmt.Sprintf("%020d", last) + segmentTail
+}
+
 // SegmentFirst is the record with which the segment of that name begins.
 func SegmentFirst(name string) (n uint64, ok bool) {
 	n, _, ok = parseSegment(name)
 	return n, ok
 }
 
-// SegmentBegun is when the segment of that name was begun.
+// SegmentBegun is when the segment of that name was begun; zero for an object.
 func SegmentBegun(name string) (at time.Time, ok bool) {
 	_, at, ok = parseSegment(name)
 	return at, ok
@@ -204,8 +213,11 @@ func parseSegment(name string) (n uint64, at time.Time, ok bool) {
 	if err != nil {
 		return 0, at, false
 	}
-	at, err = time.Parse(segmentTime, begun)
-	return n, at, err == nil
+	if at, err = time.Parse(segmentTime, begun); err == nil {
+		return n, at, true
+	}
+	_, err = strconv.ParseUint(begun, 10, 64)
+	return n, time.Time{}, err == nil
 }
 
 // Segments are the names of the segments of a folder, in their order.

@@ -83,52 +83,69 @@ type Actions struct {
 	// Superseded says what came after the workflow, where something was left
 	// undone for that.
 	Superseded string
+	// Ahead: some of what is begun Argo has not activated yet.
+	Ahead bool
+	// Opens: when that is settled there may be more to begin ahead of Argo.
+	Opens bool
+	// Later: the settlements may wait for more of them, a second or so. Argo could do
+	// nothing with them but write them down.
+	Later bool
 }
 
 // Next decides what is to be done.
 func Next(s State) (Actions, error) {
 	var a Actions
-	var begin []waiting
+	var begin []*decision
 	inFlight := map[Key]bool{}
-	for _, n := range nodesOf(s.Workflow) {
-		want, ok := s.Plan[n.Task]
-		if !ok {
-			a.Settle = append(a.Settle, Settle{Node: n.Node, Phase: wfv1.NodeFailed,
-				Message: fmt.Sprintf("the plan of workflow %s has no release for task %s", s.Workflow.Name, n.Task)})
+	decisions := s.decisions()
+	ahead := s.Early && !s.failing(decisions)
+	for _, d := range decisions {
+		v := d.verdict
+		switch {
+		case !d.planned:
+			a.Settle = append(a.Settle, Settle{Node: d.Node, Phase: wfv1.NodeFailed,
+				Message: fmt.Sprintf("the plan of workflow %s has no release for task %s", s.Workflow.Name, d.Task)})
 			continue
-		}
-		v := s.decide(n, want)
-		switch v.Step {
-		case Begin:
-			begin = append(begin, n)
-		case Succeed:
-			a.Settle = append(a.Settle, Settle{Node: n.Node, Phase: wfv1.NodeSucceeded, StorageNamespace: s.unneeded(want)})
-		case Fail:
-			a.Settle = append(a.Settle, Settle{Node: n.Node, Phase: wfv1.NodeFailed, Message: v.Message})
-		case Wait:
+		case v.Step == Begin && (ahead || !d.ahead):
+			begin = append(begin, d)
+		case d.ahead: // it is settled when Argo has activated it
+		default:
+			s.settle(&a, d)
 		}
 		if v.InFlight {
-			inFlight[KeyOf(want.Release)] = true
+			inFlight[KeyOf(d.want.Release)] = true
 		}
-		if v.Poll {
-			a.Poll = append(a.Poll, n.Task)
-		}
-	}
-	if len(begin) == 0 || s.suspended() {
-		return a, nil
-	}
-	if a.Superseded = s.superseded(); a.Superseded != "" {
-		return a, nil
-	}
-	for _, n := range begin {
-		if s.Held[n.Task] {
-			continue
-		}
-		if err := s.begin(&a, n.Node, inFlight); err != nil {
-			return Actions{}, err
+		if v.Poll && !d.ahead {
+			a.Poll = append(a.Poll, d.Task)
 		}
 	}
+	if len(begin) > 0 && !s.suspended() {
+		a.Superseded = s.superseded()
+	}
+	if a.Superseded == "" && !s.suspended() {
+		for _, d := range begin {
+			if s.Held[d.Task] {
+				continue
+			}
+			if err := s.begin(&a, d, inFlight); err != nil {
+				return Actions{}, err
+			}
+		}
+	}
+	a.Later = s.mayWait(a, inFlight)
 	return a, nil
+}
+
+// settle adds the end of a node that has come to one.
+func (s State) settle(a *Actions, d *decision) {
+	switch d.verdict.Step {
+	case Succeed:
+		a.Settle = append(a.Settle, Settle{Node: d.Node, Phase: wfv1.NodeSucceeded, StorageNamespace: s.unneeded(d.want)})
+		a.Opens = a.Opens || s.Early && !plain(d.want)
+	case Fail:
+		a.Settle = append(a.Settle, Settle{Node: d.Node, Phase: wfv1.NodeFailed, Message: d.verdict.Message})
+	case Begin, Wait:
+	}
 }
 
 // decide says what comes next for a node.
@@ -155,8 +172,8 @@ func (s State) decide(n waiting, want plan.Node) Verdict {
 
 // begin adds what a node begins with. Of releases there are only as many in
 // flight as the workflow allows.
-func (s State) begin(a *Actions, n Node, inFlight map[Key]bool) error {
-	want := s.Plan[n.Task]
+func (s State) begin(a *Actions, d *decision, inFlight map[Key]bool) error {
+	n, want := d.Node, d.want
 	switch want.Kind {
 	case plan.Job:
 		job, err := desiredJob(s.Owner(), n.Task, want.Job, s.Now)
@@ -173,11 +190,17 @@ func (s State) begin(a *Actions, n Node, inFlight map[Key]bool) error {
 	}
 	key := KeyOf(want.Release)
 	limit := s.Workflow.Spec.Parallelism
+	busy := len(inFlight)
+	if d.ahead {
+		// With as many pods as that Argo activates nothing.
+		busy += podsOf(s.Workflow)
+	}
 	// Two executors of one release share its HelmRelease: one of them begins it.
-	if inFlight[key] || limit != nil && *limit > 0 && int64(len(inFlight)) >= *limit {
+	if inFlight[key] || limit != nil && *limit > 0 && int64(busy) >= *limit {
 		return nil
 	}
 	inFlight[key] = true
+	a.Ahead = a.Ahead || d.ahead
 	return s.beginRelease(a, n, want)
 }
 

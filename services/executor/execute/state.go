@@ -52,6 +52,9 @@ type State struct {
 	// Held are the tasks that are not begun this time, because something went wrong
 	// that may pass.
 	Held map[string]bool
+	// Early: a release is begun as soon as Argo would activate its node if it knew what
+	// is done. Otherwise when Argo has activated it.
+	Early bool
 }
 
 // Object is what a node of kind Wait is about, as it was seen.
@@ -77,7 +80,7 @@ type Owner struct {
 
 // Node names a node of a workflow.
 type Node struct {
-	// ID that Argo gave to it.
+	// ID that Argo gave to it; empty where Argo has not activated it.
 	ID string
 	// Task is its place in the plan.
 	Task string
@@ -113,7 +116,6 @@ func Stalled(wf *wfv1.Workflow, now time.Time) bool {
 	if wf.Status.Fulfilled() || wf.DeletionTimestamp != nil || wf.Spec.Suspend != nil && *wf.Spec.Suspend {
 		return false
 	}
-	last := wf.CreationTimestamp.Time
 	settled := 0
 	for _, n := range wf.Status.Nodes {
 		leaf := n.Type == wfv1.NodeTypeSuspend || n.Type == wfv1.NodeTypePod
@@ -123,13 +125,21 @@ func Stalled(wf *wfv1.Workflow, now time.Time) bool {
 		if leaf {
 			settled++
 		}
+	}
+	return settled > 0 && now.Sub(lastChange(wf)) > stallAfter
+}
+
+// lastChange is when a node of the workflow was activated or settled last.
+func lastChange(wf *wfv1.Workflow) time.Time {
+	last := wf.CreationTimestamp.Time
+	for _, n := range wf.Status.Nodes {
 		for _, at := range []time.Time{n.StartedAt.Time, n.FinishedAt.Time} {
 			if at.After(last) {
 				last = at
 			}
 		}
 	}
-	return settled > 0 && now.Sub(last) > stallAfter
+	return last
 }
 
 // nodesOf are the nodes to settle, those that were activated first at the front.

@@ -120,3 +120,23 @@ func TestIndexesAreKeptUpToASize(t *testing.T) {
 		}
 	}
 }
+
+// What was read of a repository before a chart was asked for does not answer that: it may
+// have been pushed in between. A time that lies ahead is not waited for.
+func TestAnIndexIsNotOlderThanWhatIsAskedFor(t *testing.T) {
+	newest := "1.0.0"
+	server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"apiVersion":"v1","entries":{"web":[{"version":%q,"urls":["web.tgz"]}]}}`, newest)
+	})
+	r := local()
+	for _, step := range []struct {
+		since time.Time
+		want  string
+	}{{time.Time{}, "1.0.0"}, {time.Time{}, "1.0.0"}, {time.Now().Add(time.Hour), "1.1.0"}} {
+		got, err := r.Resolve(t.Context(), registry.Ref{URL: server, Name: "web", Version: "1.x", Since: step.since})
+		if err != nil || got.Version != step.want {
+			t.Errorf("since %s: got %+v %v, want %s", step.since, got, err, step.want)
+		}
+		newest = "1.1.0"
+	}
+}

@@ -28,7 +28,14 @@ func (h *httpRegistry) Resolve(ctx context.Context, ref Ref) (*Resolved, error) 
 		return nil, err
 	}
 	now := h.opts.Now()
-	x, err := h.index(ctx, ref, now.Add(-h.opts.IndexTTL))
+	after := now.Add(-h.opts.IndexTTL)
+	if ref.Since.After(after) {
+		after = ref.Since
+	}
+	if after.After(now) { // whoever asked has another clock
+		after = now
+	}
+	x, err := h.index(ctx, ref, after)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ package registry
 import (
 	"context"
 	"sync"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -46,6 +47,9 @@ type Ref struct {
 	Digest string
 	// Credentials for the repository; nil for none.
 	Credentials *Credentials
+	// Since is when the chart was asked for: what was read of a repository before is not
+	// good enough then. The zero time leaves that to Options.IndexTTL.
+	Since time.Time
 }
 
 // repository is the key under which what was read there is remembered. Credentials

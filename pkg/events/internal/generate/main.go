@@ -1,11 +1,10 @@
-// Command generate writes the schemas of the payloads and the configurations of
-// the topology, from the Go code. Run it by go generate in pkg/events.
+// Command generate writes the schemas of the payloads, their catalogue, and the
+// configurations of the topology, from the Go code. Run it by go generate in pkg/events.
 package main
 
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"orkestra.dev/pkg/events/internal/generated"
 )
@@ -26,16 +25,14 @@ func run() error {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
-		old, err := filepath.Glob(filepath.Join(dir, "*.json"))
-		if err != nil {
+	}
+	stale, err := generated.Stale(files)
+	if err != nil {
+		return err
+	}
+	for _, name := range stale {
+		if err := os.Remove(name); err != nil {
 			return err
-		}
-		for _, name := range old {
-			if _, ok := files[name]; !ok {
-				if err := os.Remove(name); err != nil {
-					return err
-				}
-			}
 		}
 	}
 	for name, content := range files {

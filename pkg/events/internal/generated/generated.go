@@ -1,23 +1,43 @@
 // Package generated makes the files that follow from pkg/events: one JSON Schema
-// per type, and the configurations of the topology for whoever sets JetStream up
-// by other means than EnsureTopology.
+// per type and the lock of their versions, the catalogue in docs/events, and the
+// configurations of the topology for whoever sets JetStream up by other means than
+// EnsureTopology.
 package generated
 
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"path/filepath"
-	"reflect"
 	"strings"
-
-	"github.com/invopop/jsonschema"
 
 	"orkestra.dev/pkg/events"
 )
 
-// Folders that hold generated JSON files and no others, relative to pkg/events.
-var Folders = []string{"schemas", filepath.Join("..", "..", "deploy", "nats")}
+// Folders that hold generated JSON and Markdown files, and of these no others except
+// READMEs, relative to pkg/events.
+var Folders = []string{
+	"schemas", filepath.Join("..", "..", "deploy", "nats"),
+	filepath.Join(docs, "types"), filepath.Join(docs, "examples"),
+}
+
+// Stale are the files in Folders that are there and belong to nothing.
+func Stale(files map[string][]byte) ([]string, error) {
+	var stale []string
+	for _, dir := range Folders {
+		for _, pattern := range []string{"*.json", "*.md"} {
+			found, err := filepath.Glob(filepath.Join(dir, pattern))
+			if err != nil {
+				return nil, err
+			}
+			for _, name := range found {
+				if _, ok := files[name]; !ok && filepath.Base(name) != "README.md" {
+					stale = append(stale, name)
+				}
+			}
+		}
+	}
+	return stale, nil
+}
 
 const (
 	schemaBase = "https://orkestra.dev/schemas/"
@@ -29,50 +49,20 @@ const (
 // folder is dir: the comments of the fields are read from the sources there.
 func Files(dir string) (map[string][]byte, error) {
 	files := map[string][]byte{}
-	if err := addSchemas(files, dir); err != nil {
+	c, err := readCatalogue(dir)
+	if err != nil {
 		return nil, err
+	}
+	for _, add := range []func(map[string][]byte, string, *catalogue) error{addSchemas, addLock, addPages, addAsyncAPI} {
+		if err := add(files, dir, c); err != nil {
+			return nil, err
+		}
 	}
 	if err := addTopology(files); err != nil {
 		return nil, err
 	}
+	addUsers(files)
 	return files, nil
-}
-
-func addSchemas(files map[string][]byte, dir string) error {
-	r := &jsonschema.Reflector{
-		AllowAdditionalProperties: true, // whoever hears is tolerant
-		ExpandedStruct:            true,
-	}
-	if err := r.AddGoComments("orkestra.dev/pkg/events", dir, jsonschema.WithFullComment()); err != nil {
-		return fmt.Errorf("reading comments: %w", err)
-	}
-	for name, comment := range r.CommentMap { // the sources' line breaks mean nothing
-		r.CommentMap[name] = strings.Join(strings.Fields(comment), " ")
-	}
-	for _, p := range events.Payloads() {
-		s := r.ReflectFromType(reflect.TypeOf(p))
-		rollout := r.ReflectFromType(reflect.TypeFor[events.Rollout]())
-		s.ID = jsonschema.ID(schemaBase + string(p.EventType()) + ".json")
-		s.Title = string(p.EventType())
-		if s.Properties == nil {
-			s.Properties = jsonschema.NewProperties()
-		}
-		if _, taken := s.Properties.Get("rollout"); taken {
-			return fmt.Errorf("%s: the field rollout is the contract's own", p.EventType())
-		}
-		rollout.Version, rollout.ID = "", ""
-		s.Properties.Set("rollout", rollout)
-		if err := s.Properties.MoveToFront("rollout"); err != nil {
-			return err
-		}
-		s.Required = append([]string{"rollout"}, s.Required...)
-		content, err := encode(s)
-		if err != nil {
-			return err
-		}
-		files[filepath.Join(Folders[0], string(p.EventType())+".json")] = content
-	}
-	return nil
 }
 
 func addTopology(files map[string][]byte) error {

@@ -1,6 +1,9 @@
 // Command auditor is Orkestra's auditor service.
 package main
 
-import "orkestra.dev/services/auditor"
+import (
+	"orkestra.dev/pkg/service"
+	"orkestra.dev/services/auditor"
+)
 
-func main() { auditor.Main() }
+func main() { service.Main(auditor.New()) }

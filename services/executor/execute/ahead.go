@@ -1,0 +1,285 @@
+package execute
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/plan"
+)
+
+// settleWithin is how long a node that is done may wait for others to be settled with
+// it. Kubernetes keeps whole seconds, so that it is up to one more.
+const settleWithin = time.Second
+
+// Open says whether Argo may still activate nodes of the workflow.
+func Open(wf *wfv1.Workflow) bool {
+	return wf.Status.Phase == wfv1.WorkflowRunning && !wf.Spec.Shutdown.Enabled() && wf.DeletionTimestamp == nil
+}
+
+// plain is a node that is about a HelmRelease and nothing else: it may be done before
+// Argo knows of it. What a gate says may be unsaid (an expression, an object that is
+// waited for), so that it counts when Argo has it.
+func plain(n plan.Node) bool { return isRelease(n) && n.ReadyExpr == "" }
+
+func isRelease(n plan.Node) bool { return n.Kind == plan.Release || n.Kind == "" }
+
+// decision on a node that is to be settled, or that Argo is about to activate.
+type decision struct {
+	waiting
+	want    plan.Node
+	planned bool
+	verdict Verdict
+	// ahead: Argo has not activated the node yet.
+	ahead bool
+}
+
+// decisions are those on the nodes that Argo has activated, and then those on the
+// nodes that it would activate if it knew what is done: the ones whose parents have
+// succeeded in Argo, or are releases that are done.
+func (s State) decisions() []*decision {
+	var out []*decision
+	active := map[string]*decision{}
+	for _, n := range nodesOf(s.Workflow) {
+		d := &decision{waiting: n}
+		if d.want, d.planned = s.Plan[n.Task]; d.planned {
+			d.verdict = s.decide(n, d.want)
+		}
+		out = append(out, d)
+		active[n.Task] = d
+	}
+	if !s.Early || !Open(s.Workflow) {
+		return out
+	}
+	var ahead []*decision
+	newWalk(s.Workflow, s.begun(), func(l place) bool {
+		d := active[l.task]
+		if d == nil {
+			want, planned := s.Plan[l.task]
+			if !planned || l.active || !l.suspended || !isRelease(want) {
+				return false
+			}
+			d = &decision{waiting: waiting{Node: Node{Task: l.task}, since: s.Now}, want: want, planned: true, ahead: true}
+			d.verdict = s.expected(d)
+			ahead = append(ahead, d)
+		}
+		if d.planned && plain(d.want) && l.passed {
+			d.verdict = Verdict{Step: Succeed}
+		}
+		return d.planned && plain(d.want) && d.verdict.Step == Succeed
+	}).run()
+	slices.SortFunc(ahead, func(a, b *decision) int { return cmp.Compare(a.Task, b.Task) })
+	return append(out, ahead...)
+}
+
+// expected is the verdict on a release whose node Argo has not activated. Its
+// expression is looked at when Argo has: until then it is under way.
+func (s State) expected(d *decision) Verdict {
+	want := d.want
+	want.ReadyExpr = ""
+	v := s.decide(d.waiting, want)
+	if v.Step == Succeed && !plain(d.want) {
+		return Verdict{Step: Wait, InFlight: true}
+	}
+	return v
+}
+
+// begun are the tasks whose releases this workflow wrote, or marked to be deleted, for
+// that very node: so all that is before them was done once, whatever it is now.
+func (s State) begun() map[string]bool {
+	out := map[string]bool{}
+	owner := s.Owner()
+	for _, hr := range s.Releases {
+		if hr != nil && written(owner, hr) {
+			out[hr.Annotations[v1alpha1.AnnotationNode]] = true
+		}
+	}
+	return out
+}
+
+// failing: something of the workflow has failed. What Argo makes of that is left to
+// Argo, and nothing is begun ahead of it.
+func (s State) failing(decisions []*decision) bool {
+	for _, n := range s.Workflow.Status.Nodes {
+		if n.FailedOrError() {
+			return true
+		}
+	}
+	return slices.ContainsFunc(decisions, func(d *decision) bool { return !d.planned || d.verdict.Step == Fail })
+}
+
+// mayWait says whether nobody is waiting for the settlements: Argo could begin nothing
+// on them that is not begun, and a release is under way whose end asks for another look.
+func (s State) mayWait(a Actions, inFlight map[Key]bool) bool {
+	if !s.Early || !Open(s.Workflow) || len(a.Settle) == 0 || len(inFlight) == 0 || s.suspended() || a.Superseded != "" {
+		return false
+	}
+	settled := map[string]bool{}
+	for _, end := range a.Settle {
+		if end.Phase != wfv1.NodeSucceeded || !plain(s.Plan[end.Node.Task]) {
+			return false
+		}
+		settled[end.Node.Task] = true
+	}
+	return s.Now.Sub(lastChange(s.Workflow)) < settleWithin && reached(s.Workflow, nil) == reached(s.Workflow, settled)
+}
+
+// reached is how many nodes Argo may activate, or has, when those that are settled are.
+func reached(wf *wfv1.Workflow, settled map[string]bool) int {
+	count := 0
+	newWalk(wf, nil, func(l place) bool {
+		count++
+		return settled[l.task]
+	}).run()
+	return count
+}
+
+// place is a leaf that a walk has come to: all that is before it is done.
+type place struct {
+	task string
+	// active: Argo has activated it, and it is not settled.
+	active bool
+	// suspended: it is settled from outside, and not run by Argo.
+	suspended bool
+	// passed: something behind it was begun.
+	passed bool
+}
+
+// walk goes through a workflow as Argo does (executeDAG in its workflow/controller/
+// dag.go): a task is come to when all that it depends on has succeeded.
+type walk struct {
+	wf        *wfv1.Workflow
+	templates map[string]*wfv1.Template
+	nodes     map[string]wfv1.NodeStatus // by path: the name without the workflow's
+	begun     map[string]bool            // paths of leaves, and of the DAGs that they are in
+	// done is asked once of each leaf that is come to and not settled.
+	done func(place) bool
+}
+
+func newWalk(wf *wfv1.Workflow, begun map[string]bool, done func(place) bool) *walk {
+	w := &walk{wf: wf, templates: map[string]*wfv1.Template{}, nodes: map[string]wfv1.NodeStatus{}, begun: map[string]bool{}, done: done}
+	for i := range wf.Spec.Templates {
+		w.templates[wf.Spec.Templates[i].Name] = &wf.Spec.Templates[i]
+	}
+	for _, n := range wf.Status.Nodes {
+		w.nodes[strings.TrimPrefix(n.Name, wf.Name+".")] = n
+	}
+	for path := range begun {
+		for end := len(path); end > 0; end = strings.LastIndexByte(path[:end], '.') {
+			w.begun[path[:end]] = true
+		}
+	}
+	return w
+}
+
+// run walks the workflow, unless its templates are elsewhere.
+func (w *walk) run() {
+	if w.wf.Spec.WorkflowTemplateRef != nil {
+		return
+	}
+	if entry := w.templates[w.wf.Spec.Entrypoint]; entry != nil && entry.DAG != nil {
+		w.dag("", entry.DAG, false)
+	}
+}
+
+// dag walks a DAG, and reports whether all of it has succeeded.
+func (w *walk) dag(path string, dag *wfv1.DAGTemplate, passed bool) bool {
+	tasks := make(map[string]*wfv1.DAGTask, len(dag.Tasks))
+	for i := range dag.Tasks {
+		tasks[dag.Tasks[i].Name] = &dag.Tasks[i]
+	}
+	behind := w.behind(path, tasks)
+	succeeded := make(map[string]bool, len(tasks))
+	visited := make(map[string]bool, len(tasks))
+	var visit func(name string) bool
+	visit = func(name string) bool {
+		t := tasks[name]
+		if visited[name] || t == nil {
+			return succeeded[name]
+		}
+		visited[name] = true
+		at := join(path, name)
+		// A leaf that Argo has come to has its dependencies behind it, and so has what is over.
+		node, there := w.nodes[at]
+		ready := there && (node.Type != wfv1.NodeTypeDAG || node.Fulfilled())
+		if !ready {
+			ready = dag.Target == "" && understood(t) && !slices.ContainsFunc(t.Dependencies, func(d string) bool { return !visit(d) })
+		}
+		succeeded[name] = ready && w.task(at, t.Template, passed || behind[name])
+		return succeeded[name]
+	}
+	all := true
+	for _, t := range dag.Tasks {
+		all = visit(t.Name) && all
+	}
+	return all
+}
+
+// task walks what is at a path, and reports whether it has succeeded.
+func (w *walk) task(path, template string, passed bool) bool {
+	node, active := w.nodes[path]
+	if active && node.Fulfilled() {
+		return node.Phase == wfv1.NodeSucceeded || node.Phase == wfv1.NodeSkipped
+	}
+	switch t := w.templates[template]; {
+	case t == nil:
+		return false
+	case t.DAG != nil:
+		return w.dag(path, t.DAG, passed)
+	default:
+		return w.done(place{task: path, active: active, suspended: t.Suspend != nil, passed: passed})
+	}
+}
+
+// behind are the tasks that come before one in which something was begun. Those that
+// are over are not all among them: nobody asks for those.
+func (w *walk) behind(path string, tasks map[string]*wfv1.DAGTask) map[string]bool {
+	out := map[string]bool{}
+	var mark func(name string)
+	mark = func(name string) {
+		if tasks[name] == nil || w.nodes[join(path, name)].Fulfilled() {
+			return
+		}
+		for _, d := range tasks[name].Dependencies {
+			if !out[d] {
+				out[d] = true
+				mark(d)
+			}
+		}
+	}
+	for name := range tasks {
+		if w.begun[join(path, name)] {
+			mark(name)
+		}
+	}
+	return out
+}
+
+// understood says whether a task is as the compiler makes them: whether one with a
+// condition or a loop is come to is Argo's to say.
+func understood(t *wfv1.DAGTask) bool {
+	return t.When == "" && t.Depends == "" && !t.ShouldExpand() && t.Inline == nil && t.TemplateRef == nil &&
+		t.ContinueOn == nil && len(t.Hooks) == 0 && t.OnExit == ""
+}
+
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+// podsOf is how many pods of the workflow Argo counts against its parallelism.
+func podsOf(wf *wfv1.Workflow) int {
+	count := 0
+	for _, n := range wf.Status.Nodes {
+		if n.Type == wfv1.NodeTypePod && !n.Fulfilled() {
+			count++
+		}
+	}
+	return count
+}

@@ -1,0 +1,298 @@
+package execute_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/plan"
+	"orkestra.dev/services/executor/execute"
+)
+
+// seeds of the random plans: enough that a rule which is left out is missed by some.
+const seeds = 120
+
+// run lets everybody act in a random order until nothing is left to be done.
+func (s *sim) run(early bool, disturb func()) {
+	for range 150 {
+		s.step(early)
+		if disturb != nil {
+			disturb()
+		}
+	}
+	for idle := 0; idle < 3; {
+		before := fmt.Sprint(s.ends(), s.version)
+		s.look(early, false, false)
+		s.argo()
+		if !s.helm() && !s.gates() && before == fmt.Sprint(s.ends(), s.version) {
+			idle++ // a settlement may wait for the clock
+		}
+	}
+}
+
+func (s *sim) step(early bool) {
+	switch s.rng.IntN(8) {
+	case 0:
+		s.argo()
+	case 1, 2:
+		s.helm()
+	case 3:
+		s.gates()
+	case 4:
+		s.stale = map[execute.Key]*helmv2.HelmRelease{}
+		for k, hr := range s.releases {
+			s.stale[k] = hr
+		}
+	default:
+		s.look(early, s.rng.IntN(3) == 0, s.rng.IntN(5) == 0)
+	}
+}
+
+// Whatever the order of events, a plan comes to the end to which it comes when only
+// what Argo has activated is begun, and nothing is begun that Argo could not have.
+func TestEarlyStartChangesNoOutcome(t *testing.T) {
+	ahead, failed := 0, 0
+	for seed := range uint64(seeds) {
+		early, late := newSim(t, seed), newSim(t, seed)
+		early.run(true, nil)
+		late.run(false, nil)
+		if diff := cmp.Diff(late.ends(), early.ends()); diff != "" {
+			t.Errorf("seed %d ends otherwise with early start (-without +with):\n%s", seed, diff)
+		}
+		if !early.wf.Status.Fulfilled() {
+			t.Errorf("seed %d does not end: %v", seed, early.ends())
+		}
+		if late.ahead > 0 {
+			t.Errorf("seed %d: %d releases were begun ahead of Argo without early start", seed, late.ahead)
+		}
+		if early.wf.Status.Phase == wfv1.WorkflowFailed {
+			failed++
+		}
+		ahead += early.ahead
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+	if ahead < seeds || failed < seeds/10 {
+		t.Errorf("of %d plans, %d releases were begun ahead of Argo and %d failed: the plans say too little", seeds, ahead, failed)
+	}
+}
+
+// A workflow that is stopped, held or overtaken in the middle begins nothing more, and
+// one that is held goes on when it is let go.
+func TestEarlyStartStops(t *testing.T) {
+	for name, disturb := range map[string]func(*sim){
+		"stopped":    func(s *sim) { s.wf.Spec.Shutdown = wfv1.ShutdownStrategyTerminate },
+		"superseded": func(s *sim) { s.group.Generation = 3 },
+		"held": func(s *sim) {
+			if s.wf.Spec.Suspend == nil {
+				s.wf.Spec.Suspend = new(true)
+			} else {
+				s.wf.Spec.Suspend = nil
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := range uint64(seeds) {
+				s := newSim(t, seed)
+				s.run(true, func() {
+					if s.rng.IntN(30) == 0 {
+						disturb(s)
+					}
+				})
+				if t.Failed() {
+					t.Fatalf("seed %d", seed)
+				}
+			}
+		})
+	}
+}
+
+// A release that was done when a child of it was begun counts as done, though it is not
+// any more when Argo comes to it.
+func TestEarlyStartKeepsWhatWasDone(t *testing.T) {
+	for seed := range uint64(seeds) {
+		s := newSim(t, seed)
+		s.run(true, func() {
+			if s.action == plan.Install && s.rng.IntN(30) == 0 {
+				s.flap()
+			}
+		})
+		for _, l := range s.leaves {
+			for _, b := range l.before {
+				if s.begun[l.task] && s.phase(b).FailedOrError() {
+					t.Errorf("seed %d: %s was begun, and %s, which comes before it, has failed", seed, l.task, b)
+				}
+			}
+		}
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+}
+
+// wf makes the workflow one DAG of tasks, each with what it depends on; those in pods
+// are pods.
+func wf(dependencies map[string][]string, pods ...string) func(*world) {
+	return func(w *world) {
+		dag := &wfv1.DAGTemplate{}
+		for task, before := range dependencies {
+			template := "wait"
+			if slices.Contains(pods, task) {
+				template = "pod"
+			}
+			dag.Tasks = append(dag.Tasks, wfv1.DAGTask{Name: task, Template: template, Dependencies: before})
+			if _, ok := w.Plan[task]; !ok {
+				w.Plan[task] = plan.Node{Task: task, Action: plan.Install, Release: wanted(task)}
+			}
+		}
+		w.Workflow.Spec.Entrypoint = "entry"
+		w.Workflow.Spec.Templates = []wfv1.Template{{Name: "entry", DAG: dag}, {Name: "wait", Suspend: &wfv1.SuspendTemplate{}}, {Name: "pod", Container: &corev1.Container{}}}
+		w.Early = true
+	}
+}
+
+func pod(task string, phase wfv1.NodePhase) func(*world) {
+	return func(w *world) {
+		w.Workflow.Status.Nodes["id-"+task] = wfv1.NodeStatus{ID: "id-" + task, Name: workflow + "." + task, Type: wfv1.NodeTypePod, Phase: phase, StartedAt: activated}
+	}
+}
+
+func TestNextAhead(t *testing.T) {
+	chain := map[string][]string{"a": nil, "b": {"a"}, "c": {"b"}}
+	ready := ours(time.Second)
+	for name, tc := range map[string]struct {
+		reason string
+		state  execute.State
+		want   summary
+	}{
+		"ParentReady": {
+			reason: "a child is begun with the settlement of its last parent",
+			state:  newWorld(waits("a"), there("a", ready), wf(chain)),
+			want:   summary{Succeed: []string{"a"}, Apply: []string{"b"}},
+		},
+		"Off": {
+			reason: "without early start Argo comes between",
+			state:  newWorld(waits("a"), there("a", ready), wf(chain), func(w *world) { w.Early = false }),
+			want:   summary{Succeed: []string{"a"}},
+		},
+		"FarAhead": {
+			reason: "what Argo has not activated is done all the same, and settled later",
+			state:  newWorld(waits("a"), there("a", ready), wf(chain), there("b", ready, at("b"))),
+			want:   summary{Succeed: []string{"a"}, Apply: []string{"c"}},
+		},
+		"NotAsWanted": {
+			reason: "a parent that is ready with what an earlier workflow wrote is not done",
+			state:  newWorld(waits("a"), there("a", ready), wf(chain), there("b")),
+			want:   summary{Succeed: []string{"a"}, Apply: []string{"b"}},
+		},
+		"Limit": {
+			reason: "what was begun ahead counts against the limit",
+			state: newWorld(waits("a"), there("a", ready), limit(1), there("b", ready, at("b"), progressing),
+				wf(map[string][]string{"a": nil, "b": {"a"}, "c": {"a"}})),
+			want: summary{Succeed: []string{"a"}, Apply: nil},
+		},
+		"PodsAtTheLimit": {
+			reason: "with as many pods as the limit Argo activates nothing",
+			state: newWorld(waits("a"), there("a", ready), limit(1), pod("p", wfv1.NodeRunning),
+				wf(map[string][]string{"a": nil, "b": {"a"}, "p": nil}, "p")),
+			want: summary{Succeed: []string{"a"}},
+		},
+		"BehindAPod": {
+			reason: "a pod is Argo's to run",
+			state:  newWorld(waits("a"), there("a", ready), wf(chain, "b")),
+			want:   summary{Succeed: []string{"a"}},
+		},
+		"PodFailed": {
+			reason: "after a failure only Argo says what begins",
+			state: newWorld(waits("a"), there("a", ready), pod("p", wfv1.NodeFailed),
+				wf(map[string][]string{"a": nil, "b": {"a"}, "p": nil}, "p")),
+			want: summary{Succeed: []string{"a"}},
+		},
+		"FailedAhead": {
+			reason: "a failure of what Argo has not activated is told when it has, and nothing more begins ahead",
+			state: newWorld(waits("a"), there("a", ready), there("b", ready, at("b"), failed),
+				wf(map[string][]string{"a": nil, "b": {"a"}, "c": {"a"}})),
+			want: summary{Succeed: []string{"a"}},
+		},
+		"Pending": {
+			reason: "a workflow that Argo has not begun is not begun",
+			state:  newWorld(wf(chain), func(w *world) { w.Workflow.Status.Phase = wfv1.WorkflowPending }),
+		},
+		"Condition": {
+			reason: "what has a condition is Argo's to judge",
+			state: newWorld(waits("a"), there("a", ready), wf(map[string][]string{"a": nil, "b": {"a"}}), func(w *world) {
+				tasks := w.Workflow.Spec.Templates[0].DAG.Tasks
+				for i := range tasks {
+					if tasks[i].Name == "b" {
+						tasks[i].When = "{{workflow.name}} == other"
+					}
+				}
+			}),
+			want: summary{Succeed: []string{"a"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, summarize(next(t, tc.state))); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+		})
+	}
+}
+
+// at says for which node the release was written.
+func at(task string) func(*helmv2.HelmRelease) {
+	return func(hr *helmv2.HelmRelease) { hr.Annotations[v1alpha1.AnnotationNode] = task }
+}
+
+func TestSettlementsMayWait(t *testing.T) {
+	ready := ours(time.Second)
+	just := node("a", plan.Install, wfv1.NodeRunning, metav1.Time{Time: now})
+	beside := map[string][]string{"a": nil, "b": nil}
+	busy := there("b", ready, progressing)
+	for name, tc := range map[string]struct {
+		reason string
+		state  execute.State
+		want   bool
+	}{
+		"OthersUnderWay": {
+			reason: "Argo could do nothing with it",
+			state:  newWorld(just, waits("b"), there("a", ready), busy, wf(beside)), want: true,
+		},
+		"Last": {
+			reason: "nobody would ask for another look",
+			state:  newWorld(just, there("a", ready), wf(beside), func(w *world) { delete(w.Plan, "b") }),
+		},
+		"LongSince": {
+			reason: "a second is enough",
+			state:  newWorld(waits("a"), waits("b"), there("a", ready), busy, wf(beside)),
+		},
+		"OpensTheWay": {
+			reason: "Argo can activate the next, and keeps up with us",
+			state: newWorld(just, waits("b"), there("a", ready), busy, there("c", ready, at("c"), progressing),
+				wf(map[string][]string{"a": nil, "b": nil, "c": {"a"}})),
+		},
+		"Failure": {
+			reason: "a failure is told at once",
+			state:  newWorld(just, waits("b"), there("a", ready, failed), busy, wf(beside)),
+		},
+		"Off": {
+			reason: "without early start the next level waits for it",
+			state:  newWorld(just, waits("b"), there("a", ready), busy, wf(beside), func(w *world) { w.Early = false }),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := next(t, tc.state).Later; got != tc.want {
+				t.Errorf("%s: got %v", tc.reason, got)
+			}
+		})
+	}
+}
