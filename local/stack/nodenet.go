@@ -1,0 +1,86 @@
+package stack
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+const (
+	forwarding = "/proc/sys/net/ipv4/ip_forward"
+	// natTable is ours. What pods ask of the world leaves with the machine's address; what they ask of each other does not.
+	natTable = "orkestra-local"
+	natRules = `table ip ` + natTable + `
+flush table ip ` + natTable + `
+table ip ` + natTable + ` {
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr ` + podCIDR + ` ip daddr != ` + podCIDR + ` masquerade
+	}
+}
+`
+)
+
+// connect makes the bridge that pods and the API server are on, marked as this stack's, and lets pods reach the world.
+func (n *node) connect(ctx context.Context) error {
+	if !exists("/sys/class/net/" + bridge) {
+		if err := n.run(ctx, "", "ip", "link", "add", bridge, "alias", n.layout.dir, "type", "bridge"); err != nil {
+			return err
+		}
+	}
+	before, err := os.ReadFile(forwarding)
+	if err != nil {
+		return fmt.Errorf("reading whether packets are forwarded: %w", err)
+	}
+	// Written once: a second time it would be our own doing that is remembered.
+	if !exists(n.layout.node("forwarding")) {
+		if err := writeFile(n.layout.node("forwarding"), before, 0o600); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(forwarding, []byte("1"), 0o644); err != nil {
+		return fmt.Errorf("forwarding packets: %w", err)
+	}
+	return errors.Join(
+		n.run(ctx, "", "ip", "address", "replace", nodeIP+"/24", "dev", bridge),
+		n.run(ctx, "", "ip", "link", "set", bridge, "up"),
+		n.run(ctx, natRules, "nft", "-f", "-"),
+	)
+}
+
+// disconnect takes the bridge away, with it the pods' interfaces, and the rules: ours and those of kube-proxy, which leaves
+// them on purpose.
+func (n *node) disconnect(ctx context.Context) error {
+	var errs []error
+	for _, table := range [][]string{{"ip", natTable}, {"ip", "kube-proxy"}, {"ip6", "kube-proxy"}} {
+		// Added before it is deleted, as nft has no way to delete what may not be there.
+		rules := fmt.Sprintf("table %[1]s %[2]s\ndelete table %[1]s %[2]s\n", table[0], table[1])
+		errs = append(errs, n.run(ctx, rules, "nft", "-f", "-"))
+	}
+	if exists("/sys/class/net/" + bridge) {
+		errs = append(errs, n.run(ctx, "", "ip", "link", "delete", bridge))
+	}
+	before, err := readFileOr(n.layout.node("forwarding"))
+	errs = append(errs, err)
+	if before != "" {
+		errs = append(errs, os.WriteFile(forwarding, []byte(before), 0o644), os.Remove(n.layout.node("forwarding")))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("taking the network of pods away: %w", err)
+	}
+	return nil
+}
+
+// run runs one of the node's tools. What it complains of becomes the error.
+func (n *node) run(ctx context.Context, stdin, tool string, args ...string) error {
+	cmd := exec.CommandContext(ctx, tool, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w: %s", tool, strings.Join(args, " "), err, bytes.TrimSpace(out))
+	}
+	return nil
+}
