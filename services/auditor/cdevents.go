@@ -29,8 +29,8 @@ func (v *vocabulary) batch() (int, time.Duration) { return 1, 0 }
 func (v *vocabulary) give(ctx context.Context, records []line) (mark, verdict, error) {
 	r := records[0]
 	done := markOf(r.Record)
-	f, unread := events.Decode(r.Subject, r.Event)
-	if r.Event == nil || unread != nil { // said by somebody else, or by a later version
+	f, ok := factOf(r)
+	if !ok {
 		return done, verdict{what: outcomeDelivered}, nil
 	}
 	said, err := cdevents.Of(f)
@@ -55,4 +55,14 @@ func (v *vocabulary) give(ctx context.Context, records []line) (mark, verdict, e
 		}
 	}
 	return done, verdict{what: outcomeDelivered}, nil
+}
+
+// factOf reads the fact of a record. Where there is none, the record is of another kind,
+// or what was recorded was said by somebody else, or by a later version.
+func factOf(r line) (events.Fact, bool) {
+	if r.Event == nil {
+		return events.Fact{}, false
+	}
+	f, err := events.Decode(r.Subject, r.Event)
+	return f, err == nil
 }

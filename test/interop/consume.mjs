@@ -67,7 +67,7 @@ async function open({ NATS_URL, NATS_CA, NATS_NKEY }) {
     servers: (NATS_URL ?? "nats://127.0.0.1:4222").split(","),
     name: "orkestra-interop",
     ...(NATS_CA && { tls: { caFile: NATS_CA } }),
-    ...(NATS_NKEY && { authenticator: nkeyAuthenticator(readFileSync(NATS_NKEY, "utf8").trim()) }),
+    ...(NATS_NKEY && { authenticator: nkeyAuthenticator(new TextEncoder().encode(readFileSync(NATS_NKEY, "utf8").trim())) }),
   });
 }
 
@@ -87,7 +87,8 @@ async function main() {
   const connection = await open(process.env);
   const consumer = await jetstream(connection).consumers.get(stream, {
     deliver_policy: DeliverPolicy.All,
-    ...(options.group && { filter_subjects: [`orkestra.v1.*.${options.group.replaceAll(".", "_")}`] }),
+    // Not as a list: with one the SDK makes a consumer without a name, which a reader may not.
+    ...(options.group && { filter_subjects: `orkestra.v1.*.${options.group.replaceAll(".", "_")}` }),
   });
   const messages = await consumer.consume();
   let over = false;
