@@ -181,6 +181,7 @@ func permissions() error {
 var rare = map[request]string{
 	{"intake", "", "patch", "", "secrets"}:                                        "values of a group that goes alone",
 	{"intake", "", "patch", "batch", "jobs"}:                                      "Jobs of a group that goes alone",
+	{"intake", "orkestra", "patch", "argoproj.io", "workflows"}:                   "a group that goes alone, or by force, while its workflow runs",
 	{"intake", "", "update", "orkestra.azure.microsoft.com", "applicationgroups"}: "a webhook that asks for other values",
 	{"intake", "", "get", "orkestra.azure.microsoft.com", "receivers"}:            "a webhook",
 	{"intake", "", "patch", "orkestra.azure.microsoft.com", "receivers/status"}:   "a Receiver",
