@@ -100,6 +100,7 @@ generate: $(tools) ## Write what is generated: deepcopy functions, the CRDs, sch
 	cd tools/crd && GOWORK=off go run . ../../$(crd)
 	cd pkg/events && GOWORK=off go generate ./...
 	hack/chart
+	cd cli && GOWORK=off go generate ./internal/doctor
 
 .PHONY: fmt
 fmt: $(golangci_lint) ## Format the code and order its imports

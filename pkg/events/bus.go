@@ -43,6 +43,8 @@ type Options struct {
 	// NKeyFile (a user's seed), CredsFile, User and Password, or Token identify the
 	// service, where asked for. Files are read again at each connection.
 	NKeyFile, CredsFile, User, Password, Token string
+	// InProcess is a server in this process: it is connected to by memory, and URL is not used.
+	InProcess nats.InProcessConnProvider
 	// TLS, or CAFile and CertFile with KeyFile, where the server wants it. Files are
 	// read again at each connection.
 	TLS                       *tls.Config
@@ -203,6 +205,9 @@ func (b *Bus) connOptions() ([]nats.Option, error) {
 			b.log.Error("NATS reports an error", "subject", subject, "error", err)
 		}),
 		nats.ClosedHandler(func(*nats.Conn) { close(b.closed) }),
+	}
+	if o.InProcess != nil {
+		options = append(options, nats.InProcessServer(o.InProcess))
 	}
 	if o.NKeyFile != "" {
 		nkey, err := nats.NkeyOptionFromSeed(o.NKeyFile)

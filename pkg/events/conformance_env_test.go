@@ -145,15 +145,21 @@ func letters(t *testing.T, b *events.Bus) (all []events.DeadLetter) {
 	return all
 }
 
-// oneLetter waits for the one letter that there has to be.
-func oneLetter(t *testing.T, b *events.Bus) events.DeadLetter {
+// awaitLetters waits for the letters that there have to be: a replica of a cluster may be
+// read before it has what was stored.
+func awaitLetters(t *testing.T, b *events.Bus, n int) []events.DeadLetter {
 	t.Helper()
 	var all []events.DeadLetter
-	eventstest.Eventually(t, timeout, "there is one dead letter", func() bool {
+	eventstest.Eventually(t, timeout, fmt.Sprintf("there are %d dead letters", n), func() bool {
 		all = letters(t, b)
-		return len(all) == 1
+		return len(all) == n
 	})
-	return all[0]
+	return all
+}
+
+func oneLetter(t *testing.T, b *events.Bus) events.DeadLetter {
+	t.Helper()
+	return awaitLetters(t, b, 1)[0]
 }
 
 func say(t *testing.T, b *events.Bus, facts ...events.Fact) {

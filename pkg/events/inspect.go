@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -57,6 +58,10 @@ type ConsumerCondition struct {
 // ctx lets it where the server does not answer.
 func (b *Bus) Inspect(ctx context.Context) (TopologyState, error) {
 	var out TopologyState
+	if status := b.nc.Status(); status != nats.CONNECTED {
+		// Why the server did not let us in, where it has said so.
+		return out, errors.Join(fmt.Errorf("connection to NATS: %s", status), b.nc.LastError())
+	}
 	account, err := b.js.AccountInfo(ctx)
 	if err != nil {
 		return out, fmt.Errorf("reaching JetStream: %w", err)

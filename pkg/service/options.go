@@ -57,12 +57,14 @@ func (o *options) addFlags(fs *pflag.FlagSet, s Service) {
 	if !s.NoTopology && !s.keepsTopology {
 		fs.StringVar(&o.natsTopology, "nats-topology", topologyEnsure, "ensure: make the JetStream streams and consumers; await: somebody else makes them, see the command topology")
 	}
-	fs.StringVar(&o.natsURL, "nats-url", "nats://127.0.0.1:4222", "NATS server, or servers separated by commas")
-	fs.StringVar(&o.natsCreds, "nats-creds", "", "file with NATS credentials (.creds)")
-	fs.StringVar(&o.natsNKey, "nats-nkey", "", "file with the seed of an NKey, as which to connect to NATS")
-	fs.StringVar(&o.natsCA, "nats-ca", "", "file with the CA of the NATS server's certificate (PEM)")
-	fs.StringVar(&o.natsCert, "nats-cert", "", "file with a client certificate for NATS (PEM)")
-	fs.StringVar(&o.natsKey, "nats-key", "", "file with the key of --nats-cert (PEM)")
+	if !s.hosted {
+		fs.StringVar(&o.natsURL, "nats-url", "nats://127.0.0.1:4222", "NATS server, or servers separated by commas")
+		fs.StringVar(&o.natsCreds, "nats-creds", "", "file with NATS credentials (.creds)")
+		fs.StringVar(&o.natsNKey, "nats-nkey", "", "file with the seed of an NKey, as which to connect to NATS")
+		fs.StringVar(&o.natsCA, "nats-ca", "", "file with the CA of the NATS server's certificate (PEM)")
+		fs.StringVar(&o.natsCert, "nats-cert", "", "file with a client certificate for NATS (PEM)")
+		fs.StringVar(&o.natsKey, "nats-key", "", "file with the key of --nats-cert (PEM)")
+	}
 	fs.StringVar(&o.healthAddr, "health-addr", ":8081", "address for /healthz and /readyz; 0 switches it off")
 	fs.StringVar(&o.metricsAddr, "metrics-addr", ":8080", "address for /metrics; 0 switches it off")
 	fs.StringVar(&o.clusterName, "cluster-name", "cluster", "name of this cluster in the source of events")
@@ -80,7 +82,11 @@ func (e *configError) Unwrap() error { return e.error }
 
 func (o *options) validate(s Service) error {
 	var errs []error
-	for _, u := range strings.Split(o.natsURL, ",") {
+	var servers []string
+	if !s.hosted {
+		servers = strings.Split(o.natsURL, ",")
+	}
+	for _, u := range servers {
 		parsed, err := url.Parse(u)
 		if err != nil {
 			errs = append(errs, errors.New("--nats-url is not a URL"))

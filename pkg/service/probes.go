@@ -11,11 +11,9 @@ import (
 )
 
 // addProbes: the process lives while it answers; it is ready when it can hear and
-// speak, that is when the bus is there and the informers are in step.
-func (e *Env) addProbes() error {
-	if err := e.Manager.AddHealthzCheck("ping", healthz.Ping); err != nil {
-		return fmt.Errorf("adding /healthz: %w", err)
-	}
+// speak, that is when the bus is there and the informers are in step. Prefix tells the
+// checks of this service from those of others in the process.
+func (e *Env) addProbes(prefix string) error {
 	checks := map[string]healthz.Checker{
 		"topology": func(*http.Request) error {
 			select {
@@ -36,7 +34,7 @@ func (e *Env) addProbes() error {
 		},
 	}
 	for name, check := range checks {
-		if err := e.Manager.AddReadyzCheck(name, check); err != nil {
+		if err := e.Manager.AddReadyzCheck(prefix+name, check); err != nil {
 			return fmt.Errorf("adding /readyz: %w", err)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"orkestra.dev/pkg/events"
 )
 
 // Who makes the streams and consumers, see --nats-topology.
@@ -22,8 +24,15 @@ const topologyInterval = 2 * time.Second
 // topologyCommand is a service of its own in the binary of each: an image more would
 // hold nothing else.
 func topologyCommand() *cobra.Command {
-	cmd := Service{
-		Name:  "topology",
+	cmd := Topology().Command()
+	cmd.Use = "topology"
+	return cmd
+}
+
+// Topology is what makes the streams and the consumers, as a service.
+func Topology() Service {
+	return Service{
+		Name:  events.IdentityTopology,
 		Short: "Makes the JetStream streams and consumers, and keeps them",
 		Long: `Topology makes the JetStream streams and consumers that all services use, and makes them
 again where the servers have lost them. It runs beside services with --nats-topology await,
@@ -32,9 +41,7 @@ of every service, and any number of it may run.`,
 		NoCluster:     true,
 		keepsTopology: true,
 		Setup:         func(context.Context, *Env) error { return nil },
-	}.Command()
-	cmd.Use = "topology"
-	return cmd
+	}
 }
 
 // addTopology adds what has to happen before anything is said or heard.

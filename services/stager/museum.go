@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/chartmuseum/helm-push/pkg/chartmuseum"
+	"sigs.k8s.io/yaml"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/services/stager/archive"
@@ -75,17 +76,22 @@ type entry struct {
 	Created               time.Time
 }
 
-// list asks for all charts at once: a tenant is one group.
+// list reads the index of a tenant, which is one group. It does not ask for
+// /api/<tenant>/charts: ChartMuseum encodes that while an upload may write it, and dies.
 func (m *chartMuseum) list(ctx context.Context, tenant string) ([]entry, error) {
-	body, err := m.request(ctx, http.MethodGet, maxListing, "api", tenant, "charts")
+	body, err := m.request(ctx, http.MethodGet, maxListing, tenant, "index.yaml")
 	if err != nil {
 		return nil, err
 	}
-	var all map[string][]entry
-	if err := json.Unmarshal(body, &all); err != nil {
+	var index struct{ Entries map[string][]entry }
+	err = yaml.Unmarshal(body, &index)
+	if err == nil && index.Entries == nil { // an answer of somebody else's
+		err = errors.New("it has no entries")
+	}
+	if err != nil {
 		return nil, unavailable("ChartMuseum at %s does not list its charts: %w", m.base, err)
 	}
-	return slices.Concat(slices.Collect(maps.Values(all))...), nil
+	return slices.Concat(slices.Collect(maps.Values(index.Entries))...), nil
 }
 
 func (m *chartMuseum) Held(ctx context.Context, tenant string) (held, error) {

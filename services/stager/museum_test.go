@@ -53,10 +53,10 @@ func (a answers) serve(t *testing.T, prefix string) (*chartMuseum, *[]string) {
 
 func TestHeld(t *testing.T) {
 	m, _ := answers{
-		"GET /api/group/charts":  {200, `{"web":[{"name":"web","version":"v1+orkestra.1a","digest":"ab","urls":["charts/x"]},{"name":"web","version":"v1","digest":"cd"}]}`},
-		"GET /api/new/charts":    {200, `{}`},
-		"GET /api/broken/charts": {200, `<html>`},
-		"GET /api/down/charts":   {500, `{"error":"disk"}`},
+		"GET /group/index.yaml":  {200, "apiVersion: v1\nentries:\n  web:\n  - {name: web, version: v1+orkestra.1a, digest: ab, urls: [charts/x], created: 2026-01-02T03:04:05Z}\n  - {name: web, version: v1, digest: cd}\n"},
+		"GET /new/index.yaml":    {200, "apiVersion: v1\nentries: {}\n"},
+		"GET /broken/index.yaml": {200, `<html>`},
+		"GET /down/index.yaml":   {500, `{"error":"disk"}`},
 	}.serve(t, "")
 	h, err := m.Held(t.Context(), "group")
 	if err != nil {

@@ -94,13 +94,13 @@ func (s *shelves) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 		w.WriteHeader(http.StatusCreated)
-	case strings.HasSuffix(r.URL.Path, "/charts"):
+	case strings.HasSuffix(r.URL.Path, "/index.yaml"):
 		var list []string
 		for key, data := range s.charts {
 			name, version, _ := strings.Cut(key, " ")
 			list = append(list, fmt.Sprintf(`%q:[{"name":%q,"version":%q,"digest":%q}]`, key, name, version, strings.TrimPrefix(archive.Digest(data), "sha256:")))
 		}
-		fmt.Fprint(w, "{"+strings.Join(list, ",")+"}")
+		fmt.Fprint(w, `{"entries":{`+strings.Join(list, ",")+"}}") // JSON is YAML
 	default:
 		w.WriteHeader(http.StatusNotFound)
 	}

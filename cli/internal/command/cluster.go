@@ -78,12 +78,20 @@ func (c *cluster) add(fs *pflag.FlagSet) {
 }
 
 func (c *cluster) client() (client.Client, error) {
+	config, err := c.config()
+	if err != nil {
+		return nil, err
+	}
+	return c.open(config)
+}
+
+func (c *cluster) config() (*rest.Config, error) {
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(c.rules, &c.overrides).ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("loading the kubeconfig: %w", err)
 	}
 	config.UserAgent = "orkestra"
-	return c.open(config)
+	return config, nil
 }
 
 // group of that name, and the client that it was read with.

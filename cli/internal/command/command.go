@@ -123,7 +123,7 @@ orkestra rollback bookinfo`),
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{err, cmd.CommandPath()} })
-	root.AddCommand(newLint(name), newGraph(name), newRender(name), newVerifySplit(name), newEvents(name), newAudit(name), newTrace(name), newDeadLetters(name, open), newBundle(name, open), newVersion(name),
+	root.AddCommand(newLint(name), newGraph(name), newRender(name), newVerifySplit(name), newEvents(name), newAudit(name), newTrace(name), newDeadLetters(name, open), newBundle(name, open), newDoctor(name), newVersion(name), newServe(name),
 		newStatus(name, open), newHistory(name, open), newDiff(name, open), newRollback(name, open), newReconcile(name, open),
 		newRetry(name, open), newSuspend(name, open), newResume(name, open), newDelete(name, open))
 	for _, cmd := range root.Commands() {

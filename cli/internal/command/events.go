@@ -102,8 +102,18 @@ func (s *stream) add(fs *pflag.FlagSet) {
 	fs.StringVar(&o.KeyFile, "nats-key", "", "file with the key of --nats-cert (PEM)")
 }
 
-// with calls do with a connection, and closes it afterwards.
+// with calls do with a connection on which the stream was found, and closes it afterwards.
 func (s *stream) with(ctx context.Context, do func(context.Context, *events.Bus) error) error {
+	return s.connected(ctx, func(ctx context.Context, bus *events.Bus) error {
+		if err := there(ctx, bus); err != nil {
+			return err
+		}
+		return do(ctx, bus)
+	})
+}
+
+// connected calls do with a connection, whether or not anybody answers on it.
+func (s *stream) connected(ctx context.Context, do func(context.Context, *events.Bus) error) error {
 	o := s.options.FromEnvironment(os.Getenv)
 	o.Source = "orkestra://command-line/orkestra"
 	o.URL = cmp.Or(o.URL, defaultNATS)
@@ -111,10 +121,7 @@ func (s *stream) with(ctx context.Context, do func(context.Context, *events.Bus)
 	if err != nil {
 		return fmt.Errorf("connecting to NATS: %w", err)
 	}
-	err = there(ctx, bus)
-	if err == nil {
-		err = do(ctx, bus)
-	}
+	err = do(ctx, bus)
 	if closed := bus.Close(); err == nil {
 		err = closed
 	}
