@@ -131,7 +131,7 @@ func TestTroubleWithTheMuseum(t *testing.T) {
 		"Limit":    {"one that has reached its limit", map[string][]trouble{http.MethodPost: {answering(507, `{"error":"repo has reached storage limit"}`)}}, "507", false},
 		"PushLost": {"one that dies before it has stored a chart", map[string][]trouble{http.MethodPost: {hangUp("")}}, "reaching ChartMuseum", false},
 		"AckLost":  {"one that dies after it has", map[string][]trouble{http.MethodPost: {lostAnswer}}, "reaching ChartMuseum", false},
-		"BehindIt": {"one that lists a chart late", map[string][]trouble{http.MethodGet: {answering(200, "{}"), answering(200, "{}")}}, "", true},
+		"BehindIt": {"one that lists a chart late", map[string][]trouble{http.MethodGet: {answering(200, `{"entries":{}}`), answering(200, `{"entries":{}}`)}}, "", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGroup("one")
