@@ -278,6 +278,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"no issuer":             {values: `admission: {certificates: cert-manager}`, apis: []string{"cert-manager.io/v1/Certificate"}, says: []string{"certManager.issuer.name"}},
 		"no KEDA":               {values: `autoscaling: {kind: keda}`, says: []string{"keda.sh/v1alpha1"}},
 		"no Prometheus":         {values: `monitoring: {serviceMonitors: true}`, says: []string{"ServiceMonitor"}},
+		"no alerts":             {values: `monitoring: {rules: true}`, says: []string{"PrometheusRule"}},
 		"auditor without a bus": {values: `{mode: single, auditor: {enabled: true}}`, says: []string{"auditor.enabled"}},
 		"account without Flux": {values: `{flux: {install: false}, tenancy: {defaultServiceAccount: tenant}}`,
 			apis: []string{"helm.toolkit.fluxcd.io/v2/HelmRelease", "source.toolkit.fluxcd.io/v1/HelmChart"}, says: []string{"tenancy.defaultServiceAccount"}},
