@@ -89,7 +89,8 @@ FUZZTIME ?= 60s
 fuzz: ## Fuzz every fuzz target for a minute each; what is found becomes a seed in testdata
 	FUZZTIME=$(FUZZTIME) hack/fuzz
 
-bench: ## Measure the staging of 200 charts on a stack of its own; writes docs/benchmarks/staging.*
+bench: ## Measure rollouts against a perfect sequencer and peers, and the staging of 200 charts, on stacks of their own; writes docs/benchmarks
+	go run ./bench/rollout
 	go run ./bench/staging
 
 ## Its code
