@@ -33,18 +33,8 @@ type announcer struct {
 
 // run looks now and then, until it is told to stop.
 func (a *announcer) run(ctx context.Context) error {
-	again := time.NewTicker(a.every)
-	defer again.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-again.C:
-		}
-		if err := a.look(ctx); err != nil && ctx.Err() == nil {
-			a.log.WarnContext(ctx, "not all new charts were announced", "err", err)
-		}
-	}
+	a.nowAndThen(ctx, a.every, "not all new charts were announced", a.look)
+	return nil
 }
 
 // look at every tenant once. A chart that cannot be announced now is at the next look.

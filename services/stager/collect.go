@@ -32,16 +32,22 @@ type collector struct {
 
 // run sweeps now and then, until it is told to stop.
 func (c *collector) run(ctx context.Context) error {
-	again := time.NewTicker(c.every)
+	c.nowAndThen(ctx, c.every, "not all staged charts that are unused were collected", c.sweep)
+	return nil
+}
+
+// nowAndThen does something every so often, until ctx is done, and logs what goes wrong.
+func (s *stager) nowAndThen(ctx context.Context, every time.Duration, trouble string, do func(context.Context) error) {
+	again := time.NewTicker(every)
 	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-again.C:
 		}
-		if err := c.sweep(ctx); err != nil && ctx.Err() == nil {
-			c.log.WarnContext(ctx, "not all staged charts that are unused were collected", "err", err)
+		if err := do(ctx); err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, trouble, "err", err)
 		}
 	}
 }
