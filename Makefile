@@ -85,13 +85,16 @@ node:
 # FUZZTIME is how long each target gets: make fuzz FUZZTIME=10m
 FUZZTIME ?= 60s
 
-.PHONY: fuzz bench
+.PHONY: fuzz bench bench-guard
 fuzz: ## Fuzz every fuzz target for a minute each; what is found becomes a seed in testdata
 	FUZZTIME=$(FUZZTIME) hack/fuzz
 
 bench: ## Measure rollouts against a perfect sequencer and peers, and the staging of 200 charts, on stacks of their own; writes docs/benchmarks
 	go run ./bench/rollout
 	go run ./bench/staging
+
+bench-guard: ## Measure a few small rollouts, and fail where a ratio is worse by more than a third than docs/benchmarks/guard.json
+	go run ./bench/rollout -quick -guard docs/benchmarks/guard.json
 
 ## Its code
 
