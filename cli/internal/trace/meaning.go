@@ -127,15 +127,28 @@ func meaning(p events.Payload) func(*Step) bool {
 	case events.ChartsStaged, events.ChartsFailed:
 		return is[events.GroupDesired]("")
 	case events.WorkflowSubmitted, events.WorkflowRejected, events.RolloutUnchanged:
-		return func(s *Step) bool {
-			_, failed := s.Data.(events.RolloutFailed)
-			return failed || either(is[events.ChartsStaged](""), is[events.GroupDeleting](""))(s)
-		}
+		return beginsWorkflow
 	case events.GroupDeleted:
 		return is[events.GroupDeleting]("")
 	default:
 		return nil
 	}
+}
+
+// ahead is what a fact belongs under that was said before the one that it belongs under
+// by its meaning: Argo may come to a node before the compiler has said that there is a
+// workflow. It is nil for all others.
+func ahead(p events.Payload) func(*Step) bool {
+	if _, begun := p.(events.NodeStarted); begun {
+		return beginsWorkflow
+	}
+	return nil
+}
+
+// beginsWorkflow: the compiler answers it with a workflow.
+func beginsWorkflow(s *Step) bool {
+	_, failed := s.Data.(events.RolloutFailed)
+	return failed || either(is[events.ChartsStaged](""), is[events.GroupDeleting](""))(s)
 }
 
 func startOf(s *Step, workflowName, task string) bool {

@@ -182,7 +182,7 @@ func (b *builder) place(i int) {
 	parent := b.last(i, func(c *Step) bool { return c.ID == s.Cause })
 	if parent != nil {
 		s.Link = LinkCause
-	} else if parent = b.last(i, meaning(s.Data)); parent != nil {
+	} else if parent = cmp.Or(b.last(i, meaning(s.Data)), b.last(i, ahead(s.Data))); parent != nil {
 		s.Link = LinkMeaning
 	}
 	after := parent

@@ -172,6 +172,29 @@ func TestCauseWins(t *testing.T) {
 	}
 }
 
+// Argo may come to a node before the compiler has said that there is a workflow, and a
+// release may be done before Argo comes to its node.
+func TestWhatIsSaidAhead(t *testing.T) {
+	s, w := &story{}, forward("shop-g3")
+	ref := events.NodeRef{WorkflowRef: w.WorkflowRef, Node: "n", Task: "mesh.mesh-mesh"}
+	s.say(0, "intake", events.GroupDesired{})
+	s.say(10, "stager", events.ChartsStaged{}, events.GroupDesired{})
+	s.say(20, "watcher", events.NodeStarted{NodeRef: ref})
+	s.say(30, "compiler", w, events.ChartsStaged{})
+	s.say(40, "watcher", events.ReleaseReady{ReleaseRef: events.ReleaseRef{Workflow: w.Workflow, Task: "web.web-web"}})
+	got := Of(s.facts, begun)
+	if len(got.Steps) != 1 || len(got.Steps[0].Children) != 1 {
+		t.Fatalf("it is one tree: %s", lines(got))
+	}
+	staged := got.Steps[0].Children[0]
+	if len(staged.Children) != 2 || staged.Children[0].What != "node.started" {
+		t.Fatalf("the node is under what the workflow was made of: %s", lines(got))
+	}
+	if submitted := staged.Children[1]; len(submitted.Children) != 1 || submitted.Children[0].What != "release.ready" {
+		t.Errorf("the release is under its workflow: %s", lines(got))
+	}
+}
+
 // Who can say an event can name any cause.
 func TestRingOfCauses(t *testing.T) {
 	s := &story{}
