@@ -154,8 +154,7 @@ func asked() (allowed, refused map[request]int, err error) {
 // laterRefusal is what RBAC says, as opposed to a policy, or to a namespace that is going.
 var laterRefusal = regexp.MustCompile(`User "[^"]+" cannot (\w+) resource`)
 
-// permissions fails where a service was refused something, and, when all tests have run, where it may do something that it
-// never did.
+// permissions fails where a service was refused something, and, when all tests have run, prints what it may do and never did.
 func permissions() error {
 	allowed, refused, err := asked()
 	if err != nil {
@@ -171,7 +170,10 @@ func permissions() error {
 		}
 	}
 	if pick := flag.Lookup("test.run").Value.String(); len(errs) == 0 && (pick == "" || pick == ".") {
-		errs = append(errs, unused(allowed)...)
+		// This names them and does not fail: which requests random lives and kills lead to is chance.
+		for _, err := range unused(allowed) {
+			fmt.Println("e2e: a right to trim, or to add to those that are rare:", err)
+		}
 	}
 	slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
 	return errors.Join(errs...)
