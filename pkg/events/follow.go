@@ -86,7 +86,9 @@ func (b *Bus) walk(ctx context.Context, stream string, config jetstream.OrderedC
 		if info := c.CachedInfo(); info != nil {
 			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 			defer cancel()
-			_ = s.DeleteConsumer(end, info.Name)
+			if err := s.DeleteConsumer(end, info.Name); err != nil {
+				b.log.DebugContext(end, "leaving a consumer to its threshold", "consumer", info.Name, "error", err)
+			}
 		}
 	}()
 	if !follow && c.CachedInfo().NumPending == 0 {

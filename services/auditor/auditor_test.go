@@ -282,7 +282,9 @@ func TestADiskThatRefusesIsWaitedFor(t *testing.T) {
 	a.now = func() time.Time {
 		if a.trail != nil && a.trail.head.N == 3 && failing {
 			failing = false
-			_ = a.trail.file.Close()
+			if err := a.trail.file.Close(); err != nil {
+				t.Error(err)
+			}
 		}
 		return time.Now()
 	}
@@ -331,8 +333,12 @@ func TestKilledAtAnyTime(t *testing.T) {
 		before := lines()
 		say(t, bus, round*total/kills+1, (round+1)*total/kills)
 		eventstest.Eventually(t, timeout, "it writes", func() bool { return lines() > before })
-		_ = cmd.Process.Kill() // at whatever it is
-		_ = cmd.Wait()
+		if err := cmd.Process.Kill(); err != nil { // at whatever it is
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err == nil {
+			t.Error("what was killed ended well")
+		}
 	}
 	cmd := spawn()
 	eventstest.Eventually(t, timeout, "all is written", func() bool { return lines() > total })
