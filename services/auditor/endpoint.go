@@ -95,9 +95,10 @@ func (e *endpoint) post(ctx context.Context, r record.Record) (verdict, error) {
 	if err != nil {
 		return again, withoutURL(err)
 	}
-	// The answer's body is of no interest, and may say anything.
+	defer res.Body.Close()
+	// The answer's body is of no interest, and may say anything: it is read so that the
+	// connection can be used again, and what becomes of that changes nothing.
 	_, _ = io.CopyN(io.Discard, res.Body, 64<<10)
-	_ = res.Body.Close()
 	return judge(res.StatusCode, res.Header.Get("Retry-After")), nil
 }
 

@@ -94,7 +94,7 @@ func openTrail(dir string, r rotation, now func() time.Time, p *progress) (*trai
 }
 
 // resume goes on with a segment. One without a whole record is removed.
-func (t *trail) resume(name string) error {
+func (t *trail) resume(name string) (err error) {
 	last := record.Record{}
 	v := record.Verifier{Partial: true, See: func(r record.Record) { last = r }}
 	f, err := os.OpenFile(filepath.Join(t.dir, name), os.O_RDWR|os.O_APPEND, 0)
@@ -104,7 +104,7 @@ func (t *trail) resume(name string) error {
 	keep := false
 	defer func() {
 		if !keep {
-			_ = f.Close() // there is an error already, or nothing in it
+			err = errors.Join(err, f.Close())
 		}
 	}()
 	err = v.Segment(name, f)
