@@ -24,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -111,6 +112,7 @@ func TestOnACluster(t *testing.T) {
 
 // accepts has the API server look at every object of every installation, strictly, without keeping any.
 func (c *cluster) accepts(t *testing.T) {
+	c.defaultServiceAccount(t)
 	for name, i := range installations.All() {
 		t.Run(name, func(t *testing.T) {
 			n := 0
@@ -139,6 +141,20 @@ func (c *cluster) accepts(t *testing.T) {
 				t.Errorf("only %d objects were looked at", n)
 			}
 		})
+	}
+}
+
+// defaultServiceAccount waits for the service account that Kubernetes makes in every namespace, a moment after it: the
+// API server admits no pod before.
+func (c *cluster) defaultServiceAccount(t *testing.T) {
+	t.Helper()
+	key := client.ObjectKey{Namespace: namespace, Name: "default"}
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		err := c.client.Get(ctx, key, &corev1.ServiceAccount{})
+		return err == nil, client.IgnoreNotFound(err)
+	})
+	if err != nil {
+		t.Fatalf("service account %s: %v", key, err)
 	}
 }
 
