@@ -178,7 +178,7 @@ func (m *model) settle(t *testing.T) {
 		t.Fatalf("%s is ready, and a chart of it cannot be installed: %s", m.name, conditions(g))
 	}
 	var problems []string
-	eventually(t, 20*time.Second, "group "+m.name+" to be as its model", func(context.Context) error {
+	eventually(t, 2*time.Minute, "group "+m.name+" to be as its model", func(context.Context) error {
 		problems = nil
 		for _, spec := range m.goods {
 			problem := m.differs(t, spec)
