@@ -49,14 +49,29 @@ func PeakMiB(pid int) (float64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("reading the memory of process %d: %w", pid, err)
 	}
-	return parseStatus(string(status))
+	return parseStatus(string(status), "VmHWM:")
 }
 
-func parseStatus(status string) (float64, error) {
-	_, peak, _ := strings.Cut(status, "VmHWM:")
+// MiB of a process's memory that are resident now, and those of them that are its own: the
+// rest are pages of its executable and of other files, which processes share and the kernel
+// takes away when it needs them.
+func MiB(pid int) (resident, own float64, err error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, 0, fmt.Errorf("reading the memory of process %d: %w", pid, err)
+	}
+	if resident, err = parseStatus(string(status), "VmRSS:"); err != nil {
+		return 0, 0, err
+	}
+	own, err = parseStatus(string(status), "RssAnon:")
+	return resident, own, err
+}
+
+func parseStatus(status, field string) (float64, error) {
+	_, value, _ := strings.Cut(status, field)
 	var kib float64
-	if _, err := fmt.Sscan(peak, &kib); err != nil {
-		return 0, fmt.Errorf("reading the peak of a process's memory: %w", err)
+	if _, err := fmt.Sscan(value, &kib); err != nil {
+		return 0, fmt.Errorf("reading the memory of a process: %s %w", field, err)
 	}
 	return kib / 1024, nil
 }

@@ -49,10 +49,13 @@ func TestOwnProcess(t *testing.T) {
 	if after < before+mib/2 {
 		t.Errorf("the peak went from %.0f to %.0f MiB with %d MiB more in use (%d)", before, after, mib, held[len(held)-1])
 	}
+	if resident, own, err := MiB(pid); err != nil || own < mib || resident < own {
+		t.Errorf("MiB = %v, %v, %v with %d MiB in use", resident, own, err, mib)
+	}
 	if cpu, err := CPUSeconds(pid); err != nil || cpu <= 0 {
 		t.Errorf("CPUSeconds = %v, %v", cpu, err)
 	}
-	if _, err := parseStatus("VmPeak: 7 kB"); err == nil {
+	if _, err := parseStatus("VmPeak: 7 kB", "VmHWM:"); err == nil {
 		t.Error("a status without a peak is no error")
 	}
 }
