@@ -108,6 +108,48 @@ func hangingHandler(t *testing.T, e *env) {
 	}
 }
 
+func puttingOff(t *testing.T, e *env) {
+	b := e.bus(t, "stager")
+	var handled, done calls
+	consume(t, b, "stager", 1, func(ctx context.Context, f events.Fact) ([]events.Fact, error) {
+		handled.add(f)
+		err := events.Afterwards(ctx, func(ctx context.Context) error {
+			if n := e.stored(t, events.StreamEvents); n%2 == 1 {
+				t.Errorf("%d events are stored, and what was put off until there is an effect is done", n)
+			}
+			done.add(f)
+			switch f.Attempt {
+			case 1:
+				return errors.New("not this time")
+			case 2:
+				panic("nor this time")
+			}
+			return ctx.Err()
+		})
+		if f.Rollout.Group == "h" && f.Attempt < 3 {
+			err = errors.New("what it puts off is not done")
+		}
+		return []events.Fact{staged(f.Rollout)}, err
+	})
+	for i, want := range []struct {
+		group         string
+		handled, done int
+	}{{"g", 3, 3}, {"h", 6, 4}} {
+		say(t, b, desired(want.group, 1))
+		e.settled(t, "stager")
+		if h, n := handled.count(), done.count(); h != want.handled || n != want.done {
+			t.Errorf("after group %s: %d deliveries, want %d, and %d times something was done afterwards, want %d", want.group, h, want.handled, n, want.done)
+		}
+		if n := e.stored(t, events.StreamEvents); n != 2*(i+1) {
+			t.Errorf("after group %s: %d events are stored, want a cause and an effect of each", want.group, n)
+		}
+	}
+	atOnce := events.Afterwards(t.Context(), func(context.Context) error { return errors.ErrUnsupported })
+	if !errors.Is(atOnce, errors.ErrUnsupported) {
+		t.Errorf("for who is no handler it is done at once, and its error is %v", atOnce)
+	}
+}
+
 func poison(t *testing.T, e *env) {
 	b := e.bus(t, "stager")
 	js := e.js(t)

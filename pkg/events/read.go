@@ -14,6 +14,11 @@ import (
 // stream is still the one that it reads.
 const identityInterval = 5 * time.Second
 
+// readHeartbeat is how often the server has to be heard of. Each wait for a message
+// counts from its own beginning, so that two heartbeats have to fit into one: else a
+// consumer whose server has died, while we are connected to another, is never missed.
+const readHeartbeat = identityInterval / 3
+
 // ErrStreamReplaced says that the stream is no longer the one that was read: it
 // was made anew, or its sequence went back.
 var ErrStreamReplaced = errors.New("the stream is not the one that was read")
@@ -79,7 +84,7 @@ func (b *Bus) Read(ctx context.Context, created time.Time, from uint64, fn func(
 	if err != nil {
 		return fmt.Errorf("reading stream %s: %w", StreamEvents, err)
 	}
-	messages, err := c.Messages(jetstream.PullHeartbeat(pullHeartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(false))
+	messages, err := c.Messages(jetstream.PullHeartbeat(readHeartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(false))
 	if err != nil {
 		return fmt.Errorf("reading stream %s: %w", StreamEvents, err)
 	}

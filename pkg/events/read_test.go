@@ -9,7 +9,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"orkestra.dev/pkg/events"
 	"orkestra.dev/pkg/events/eventstest"
@@ -166,16 +165,34 @@ func TestReadOutlivesTheServersRestart(t *testing.T) {
 
 func TestReadGoesOnWithAnotherLeader(t *testing.T) {
 	t.Parallel()
-	e := &env{servers: eventstest.Cluster(t), logs: &buffer{}, metrics: prometheus.NewRegistry()}
-	b := e.bus(t, "auditor")
-	say(t, b, desired("a", 1))
+	servers := eventstest.Cluster(t)
+	eventstest.Bus(t, servers.URL(), "auditor", func(o *events.Options) { o.Replicas = servers.Nodes() })
+	// Who is connected to another server than the leader is not told that it has died.
+	for range servers.Nodes() {
+		leader := -1
+		eventstest.Eventually(t, timeout, "the stream has a leader", func() bool {
+			leader = servers.StreamLeader(0, events.StreamEvents)
+			return leader >= 0
+		})
+		elsewhere := "nats://u0:p@" + servers.Addr((leader+1)%servers.Nodes())
+		readsOn(t, eventstest.Bus(t, elsewhere, "auditor"), func() { servers.Stop(leader) })
+		servers.Start(leader)
+	}
+}
+
+// readsOn says something, has a server go away, and expects to hear what is said then.
+func readsOn(t *testing.T, b *events.Bus, goAway func()) {
+	t.Helper()
+	s := state(t, b)
+	say(t, b, desired("a", int64(s.Last)+1))
 	was := state(t, b)
-	heard, _, _ := reading(t, b, was, 1)
+	heard, _, stop := reading(t, b, was, was.Last)
+	defer stop()
 	next(t, heard)
-	e.servers.Stop(e.servers.StreamLeader(0, events.StreamEvents))
-	say(t, b, desired("b", 1))
-	if m := next(t, heard); m.Sequence != 2 {
-		t.Errorf("after the leader's end comes %d, want 2", m.Sequence)
+	goAway()
+	say(t, b, desired("b", int64(s.Last)+1))
+	if m := next(t, heard); m.Sequence != was.Last+1 {
+		t.Errorf("after the leader's end comes %d, want %d", m.Sequence, was.Last+1)
 	}
 	if now := state(t, b); !now.Created.Equal(was.Created) {
 		t.Errorf("another leader says that the stream was made at %s, and the first said %s", now.Created, was.Created)

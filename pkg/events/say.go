@@ -20,6 +20,10 @@ const (
 	// replayReserve leaves room for the headers of a replay.
 	replayReserve = 1 << 10
 
+	// firstWait before a request is repeated, and lastWait, to which it doubles.
+	firstWait = 50 * time.Millisecond
+	lastWait  = time.Second
+
 	// codeDuplicateInProcess: a replicated stream is storing that id just now.
 	codeDuplicateInProcess jetstream.ErrorCode = 10158
 	// codeReplicasNotSupported: one server cannot replicate, and will not learn it,
@@ -131,7 +135,7 @@ func (b *Bus) maxSize() int64 {
 // publish stores msg, and retries while the server is away. The message's id
 // makes a repetition harmless.
 func (b *Bus) publish(ctx context.Context, msg *nats.Msg) (outcome string, err error) {
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	for wait := firstWait; ; wait = min(2*wait, lastWait) {
 		try, cancel := context.WithTimeout(ctx, requestTimeout)
 		ack, err := b.js.PublishMsg(try, msg)
 		cancel()
@@ -140,7 +144,13 @@ func (b *Bus) publish(ctx context.Context, msg *nats.Msg) (outcome string, err e
 			return publishedDuplicate, nil
 		case err == nil:
 			return publishedStored, nil
-		case !b.worthAnother(ctx, err) || !pause(ctx, wait):
+		case !b.worthAnother(ctx, err):
+			return publishedFailed, err
+		}
+		if wait == firstWait {
+			b.log.WarnContext(ctx, "waiting for JetStream to store", "subject", msg.Subject, "error", err)
+		}
+		if !pause(ctx, wait) {
 			return publishedFailed, err
 		}
 	}
@@ -225,7 +235,7 @@ func fence(last *Fact, f Fact) fenceDecision {
 // is none. What cannot be read as a fact still has a sequence, and no say.
 func (b *Bus) last(ctx context.Context, subject string) (*Fact, uint64, error) {
 	var raw *jetstream.RawStreamMsg
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	for wait := firstWait; ; wait = min(2*wait, lastWait) {
 		try, cancel := context.WithTimeout(ctx, requestTimeout)
 		stream, err := b.stream(try, StreamEvents)
 		if err == nil {

@@ -54,13 +54,17 @@ func (s settler) deliver(work context.Context, msg jetstream.Msg) {
 
 	ctx, span := s.bus.hear(work, s.consumer, d)
 	defer span.End()
+	ctx, later := putOff(ctx)
 	facts, v := s.visit(ctx, d, decodeErr)
 	v.stopping = v.err != nil && errors.Is(context.Cause(work), errStopping)
 	if v.err == nil {
 		v.err = s.say(context.WithoutCancel(ctx), d, facts)
 	}
+	if v.err == nil {
+		v.err = s.guard(context.WithoutCancel(ctx), later.run)
+	}
 	a := next(v, limits{attempts: s.bus.opts.MaxAttempts, wait: s.bus.opts.MaxWait, backoff: s.bus.opts.Backoff})
-	a, err = s.settle(context.WithoutCancel(ctx), d, a, v.err)
+	a, err = s.settle(ctx, d, a, v.err)
 	s.report(ctx, d, a, v.err, err, time.Since(started))
 }
 
@@ -86,20 +90,23 @@ func (s settler) visit(ctx context.Context, d *delivery, decodeErr error) (facts
 		v.err = Terminal(ReasonTooManyAttempts, fmt.Errorf("%d attempts did not come back from the handler", v.failed))
 		return nil, v
 	}
-	facts, v.err = s.call(ctx, d.fact)
+	v.err = s.guard(ctx, func(ctx context.Context) (err error) {
+		facts, err = s.handler(ctx, d.fact)
+		return err
+	})
 	return facts, v
 }
 
-// call runs the handler, and turns a panic into an error.
-func (s settler) call(ctx context.Context, f Fact) (facts []Fact, err error) {
+// guard bounds the time that a handler takes, and turns a panic into an error.
+func (s settler) guard(ctx context.Context, do func(context.Context) error) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.bus.opts.HandleTimeout)
 	defer cancel()
 	defer func() {
 		if r := recover(); r != nil {
-			facts, err = nil, &panicError{value: r, stack: debug.Stack()}
+			err = &panicError{value: r, stack: debug.Stack()}
 		}
 	}()
-	return s.handler(ctx, f)
+	return do(ctx)
 }
 
 // say says what the handler returned, with the event as its cause. That the
@@ -123,8 +130,8 @@ func (s settler) say(ctx context.Context, d *delivery, facts []Fact) error {
 
 // settle acts: the dead letter is stored before the event is ended, and the
 // excuse before it is given back. It returns what was done in the end.
-func (s settler) settle(ctx context.Context, d *delivery, a action, cause error) (action, error) {
-	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+func (s settler) settle(work context.Context, d *delivery, a action, cause error) (action, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(work), settleTimeout)
 	defer cancel()
 	var errs []error
 	if a.outcome == outcomeDead {
@@ -134,7 +141,7 @@ func (s settler) settle(ctx context.Context, d *delivery, a action, cause error)
 		}
 	}
 	if a.excused {
-		errs = append(errs, s.writeWaits(ctx, d.meta, d.excused+1))
+		errs = append(errs, s.excuse(work, d))
 	}
 	switch a.outcome {
 	case outcomeDone, outcomeSuperseded:
@@ -147,6 +154,23 @@ func (s settler) settle(ctx context.Context, d *delivery, a action, cause error)
 		errs = append(errs, d.msg.Nak())
 	}
 	return a, errors.Join(errs...)
+}
+
+// excuse counts that the delivery was no failure. The event stays in hand until that
+// is stored, or the service stops: given back uncounted again and again, it would
+// become a dead letter for no other reason than that a disk was full.
+func (s settler) excuse(work context.Context, d *delivery) error {
+	for {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(work), settleTimeout)
+		stop := s.heartbeat(d.msg)
+		err := s.writeWaits(ctx, d.meta, d.excused+1)
+		stop()
+		cancel()
+		if err == nil || !transient(err) || work.Err() != nil {
+			return err
+		}
+		s.bus.log.WarnContext(work, "an event stays in hand until the bus stores again", "consumer", s.consumer, "sequence", d.meta.Sequence.Stream, "error", err)
+	}
 }
 
 // acknowledge waits for the server's word. Where it does not come, the event is

@@ -10,6 +10,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -92,7 +94,7 @@ func start(t testing.TB, count int) *Servers {
 func configuration(i int, dir string, clients, routes []int) string {
 	var c strings.Builder
 	fmt.Fprintf(&c, "server_name: n%d\nlisten: 127.0.0.1:%d\n", i, clients[i])
-	fmt.Fprintf(&c, "jetstream { store_dir: %q, max_mem: 64MB, max_file: 4GB }\n", dir)
+	fmt.Fprintf(&c, "jetstream { store_dir: %q, max_mem: 64MB, max_file: %s }\n", dir, room)
 	if len(routes) > 1 {
 		fmt.Fprintf(&c, "cluster { name: test, listen: 127.0.0.1:%d, pool_size: -1, no_advertise: true, routes: [\n", routes[i])
 		for _, r := range routes {
@@ -173,6 +175,32 @@ func (s *Servers) Restart(i int) {
 	s.Stop(i)
 	s.Start(i)
 }
+
+// room is how much a server may store in files unless a test says otherwise.
+const room = "4GB"
+
+// Limit starts one server again with room for so many bytes of files, what it has
+// stored already included: with less than that it refuses whatever is to be stored.
+// 0 is the usual room, which is plenty.
+func (s *Servers) Limit(i int, bytes int64) {
+	s.t.Helper()
+	s.Stop(i)
+	config, err := os.ReadFile(s.nodes[i].config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	want := room
+	if bytes > 0 {
+		want = strconv.FormatInt(bytes, 10)
+	}
+	config = maxFile.ReplaceAll(config, []byte("max_file: "+want+" }"))
+	if err := os.WriteFile(s.nodes[i].config, config, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	s.Start(i)
+}
+
+var maxFile = regexp.MustCompile(`max_file: \w+ }`)
 
 func (s *Servers) launch(i int) {
 	s.t.Helper()
