@@ -64,7 +64,7 @@ type Outcome struct {
 	Phase Phase
 	// Reason is a condition's reason, of Failed and mostly of Progressing.
 	Reason string
-	// Message in Helm's or helm-controller's words.
+	// Message in Helm's or helm-controller's words, see Words.
 	Message string
 }
 
@@ -83,7 +83,7 @@ func Of(hr *helmv2.HelmRelease) Outcome {
 		// Out of retries, no target to roll back to, access denied, or an invalid
 		// expression: a terminal error, never requeued.
 		return failed(hr)
-	case hr.Status.ObservedGeneration == hr.Generation && current(hr, meta.ReadyCondition, metav1.ConditionTrue) != nil:
+	case (hr.Status.ObservedGeneration == hr.Generation || released(hr)) && current(hr, meta.ReadyCondition, metav1.ConditionTrue) != nil:
 		return ready(hr)
 	case rested(hr), hopeless(hr), unremedied(hr):
 		return failed(hr)
@@ -124,6 +124,17 @@ func sourceMissing(hr *helmv2.HelmRelease) *metav1.Condition {
 		return nil
 	}
 	return c
+}
+
+// released: Helm has done what this generation asks for, and helm-controller has said so. What
+// comes before it writes observedGeneration, with the patch at the end, takes as long as ten
+// releases at a time let it, half a second perhaps, and decides nothing: it reads Helm's
+// records once more, and finds the release in sync (internal/reconcile/atomic_release.go, the
+// loop of Reconcile). Only where it is to test the release, or to look for drift, there is more to come.
+func released(hr *helmv2.HelmRelease) bool {
+	return hr.Status.LastAttemptedGeneration == hr.Generation && !hr.Spec.Suspend &&
+		!hr.GetTest().Enable && !hr.GetDriftDetection().MustDetectChanges() &&
+		current(hr, helmv2.ReleasedCondition, metav1.ConditionTrue) != nil
 }
 
 // rested: helm-controller has finished with this generation and is not ready. It
@@ -186,21 +197,23 @@ func ready(hr *helmv2.HelmRelease) Outcome {
 	return Outcome{Phase: Ready, Reason: c.Reason, Message: c.Message}
 }
 
-// failed says why in Helm's words. After a remediation Ready tells how that went
+// failed says why in Helm's words, as far as they may be repeated. After a remediation Ready tells how that went
 // ("Helm rollback to previous release ... succeeded"), and the failure that made
 // it necessary is in Released or TestSuccess
 // (internal/reconcile/release.go, summarize).
 func failed(hr *helmv2.HelmRelease) Outcome {
 	o := Outcome{Phase: Failed}
+	said := ""
 	add := func(c *metav1.Condition) {
-		if c == nil || c.Message == "" || strings.Contains(o.Message, c.Message) {
+		if c == nil || c.Message == "" || strings.Contains(said, c.Message) {
 			return
 		}
+		said += "; " + c.Message
 		if o.Reason == "" {
-			o.Reason, o.Message = c.Reason, c.Message
+			o.Reason, o.Message = c.Reason, Words(hr, c)
 			return
 		}
-		o.Message += "; " + c.Message
+		o.Message += "; " + Words(hr, c)
 	}
 	add(current(hr, helmv2.ReleasedCondition, metav1.ConditionFalse))
 	add(current(hr, helmv2.TestSuccessCondition, metav1.ConditionFalse))
@@ -221,7 +234,7 @@ func progressing(hr *helmv2.HelmRelease) Outcome {
 		c = apimeta.FindStatusCondition(hr.Status.Conditions, meta.ReconcilingCondition)
 	}
 	if c != nil {
-		o.Reason, o.Message = c.Reason, c.Message
+		o.Reason, o.Message = c.Reason, Words(hr, c)
 	}
 	return o
 }

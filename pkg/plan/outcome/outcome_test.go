@@ -41,6 +41,7 @@ func unobserved(hr *helmv2.HelmRelease) { hr.Status.ObservedGeneration = generat
 
 func TestOf(t *testing.T) {
 	installed := condition(meta.ReadyCondition, metav1.ConditionTrue, helmv2.InstallSucceededReason, "Helm install succeeded for release a/b.v1 with chart c@1")
+	done := condition(helmv2.ReleasedCondition, metav1.ConditionTrue, helmv2.InstallSucceededReason, installed.Message)
 	broken := condition(meta.ReadyCondition, metav1.ConditionFalse, helmv2.InstallFailedReason, "Helm install failed for release a/b with chart c@1: boom")
 	schema := condition(meta.ReadyCondition, metav1.ConditionFalse, helmv2.InstallFailedReason,
 		"Helm install failed: values don't meet the specifications of the schema(s) in the following chart(s):\nweb:\n- port: want integer")
@@ -80,6 +81,45 @@ func TestOf(t *testing.T) {
 		"ReadyButNotObserved": {
 			reason: "Ready is written before the reconciliation is over",
 			hr:     release(unobserved, installed),
+			want:   outcome.Outcome{Phase: outcome.Progressing},
+		},
+		"ReleasedButNotObserved": {
+			reason: "Helm is done, and what helm-controller still does changes nothing",
+			hr:     release(unobserved, installed, done),
+			want:   outcome.Outcome{Phase: outcome.Ready, Reason: installed.Reason, Message: installed.Message},
+		},
+		"ReleasedInAnOlderGeneration": {
+			reason: "what was released was another spec",
+			hr:     release(unobserved, installed, older(done)),
+			want:   outcome.Outcome{Phase: outcome.Progressing},
+		},
+		"ReleasedBeforeTheAttempt": {
+			reason: "of this generation nothing was attempted yet",
+			hr: release(func(hr *helmv2.HelmRelease) {
+				unobserved(hr)
+				hr.Status.LastAttemptedGeneration = generation - 1
+			}, installed, done),
+			want: outcome.Outcome{Phase: outcome.Progressing},
+		},
+		"ReleasedAndNotTested": {
+			reason: "a test may have failures that are ignored, but it is run",
+			hr: release(func(hr *helmv2.HelmRelease) {
+				unobserved(hr)
+				hr.Spec.Test = &helmv2.Test{Enable: true, IgnoreFailures: true}
+			}, installed, done),
+			want: outcome.Outcome{Phase: outcome.Progressing},
+		},
+		"ReleasedAndDrifting": {
+			reason: "what has drifted is corrected first",
+			hr: release(func(hr *helmv2.HelmRelease) {
+				unobserved(hr)
+				hr.Spec.DriftDetection = &helmv2.DriftDetection{Mode: helmv2.DriftDetectionEnabled}
+			}, installed, done),
+			want: outcome.Outcome{Phase: outcome.Progressing},
+		},
+		"ReleasedAndNotReady": {
+			reason: "Released is not all that Ready sums up",
+			hr:     release(unobserved, done),
 			want:   outcome.Outcome{Phase: outcome.Progressing},
 		},
 		"RequestPending": {

@@ -105,14 +105,14 @@ func begun(hr *helmv2.HelmRelease) metav1.Time {
 	return metav1.NewTime(started.Truncate(time.Second))
 }
 
-// conditionsOf a release: whether it is ready, in helm-controller's words.
+// conditionsOf a release: whether it is ready, in helm-controller's words, as far as they may be repeated.
 func conditionsOf(hr *helmv2.HelmRelease) []metav1.Condition {
 	c := apimeta.FindStatusCondition(hr.Status.Conditions, meta.ReadyCondition)
 	if c == nil {
 		return nil
 	}
 	out := *c
-	out.Message = cut(out.Message)
+	out.Message = cut(outcome.Words(hr, c))
 	return []metav1.Condition{out}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
+	"orkestra.dev/pkg/plan/outcome"
 	"orkestra.dev/pkg/service/groupstatus"
 )
 
@@ -264,7 +265,7 @@ func kept(hr *helmv2.HelmRelease) string {
 	c := apimeta.FindStatusCondition(hr.Status.Conditions, meta.ReadyCondition)
 	switch {
 	case c != nil && c.Status == metav1.ConditionFalse && c.Reason == helmv2.UninstallFailedReason:
-		return "cannot be removed: " + cut(c.Message)
+		return "cannot be removed: " + cut(outcome.Words(hr, c))
 	case len(hr.Finalizers) > 0 && !slices.Contains(hr.Finalizers, helmv2.HelmReleaseFinalizer):
 		// Helm is done with it, and somebody else is not.
 		return "is held by the finalizer " + strings.Join(hr.Finalizers, ", ")
