@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"strconv"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -43,6 +44,27 @@ func (o *options) traced(getenv func(string) string) bool {
 	return cmp.Or(o.otlpEndpoint, getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), getenv("OTEL_EXPORTER_OTLP_ENDPOINT")) != ""
 }
 
+// sampling is what OTEL_TRACES_SAMPLER asks for where the SDK alone would not do it: to do as
+// the parent does. The parent of a rollout's spans is its story, which nobody has decided
+// about. So the root's decision is taken of a story too, and it is the same in all services,
+// because its trace's id is.
+func sampling(getenv func(string) string) []sdktrace.TracerProviderOption {
+	var root sdktrace.Sampler
+	switch getenv("OTEL_TRACES_SAMPLER") {
+	case "parentbased_traceidratio":
+		ratio, err := strconv.ParseFloat(getenv("OTEL_TRACES_SAMPLER_ARG"), 64)
+		if err != nil || ratio < 0 || ratio > 1 {
+			ratio = 1 // the standard's default, also for what is no ratio
+		}
+		root = sdktrace.TraceIDRatioBased(ratio)
+	case "parentbased_always_off":
+		root = sdktrace.NeverSample()
+	default:
+		return nil
+	}
+	return []sdktrace.TracerProviderOption{sdktrace.WithSampler(sdktrace.ParentBased(root, sdktrace.WithRemoteParentSampled(root)))}
+}
+
 // tracing is a provider that sends spans by OTLP over HTTP, as the standard's
 // variables OTEL_* say in all else. End sends what is left. Where there is nowhere
 // to send to, the provider is nil.
@@ -72,8 +94,8 @@ func (o *options) tracing(ctx context.Context, service string, log *slog.Logger)
 		return nil, nil, fmt.Errorf("describing the service to traces: %w", err)
 	}
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("traces are not exported", "error", err) }))
-	sdk := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(described),
-		sdktrace.WithIDGenerator(events.TraceIDs{}))
+	sdk := sdktrace.NewTracerProvider(append(sampling(os.Getenv), sdktrace.WithBatcher(exporter), sdktrace.WithResource(described),
+		sdktrace.WithIDGenerator(events.TraceIDs{}))...)
 	return sdk, func() {
 		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 		defer cancel()
