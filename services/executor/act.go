@@ -36,8 +36,10 @@ type writer struct {
 	client client.Client
 	log    *slog.Logger
 	count  func(action string)
-	// later has a workflow looked at again: nodes that are done wait for others.
-	later func(workflow, group string)
+	// later has a workflow looked at again in a while: nodes that are done wait for others.
+	later func(workflow, group string, wait time.Duration)
+	// began hears of each release that was written.
+	began func(*helmv2.HelmRelease)
 }
 
 // refusal is an object that the API server does not take, and never will as it is.
@@ -70,6 +72,7 @@ func (w *writer) apply(ctx context.Context, s *seen, a execute.Apply) begun {
 	switch {
 	case b.err == nil:
 		b.note = func() { s.Releases[b.key] = a.Release }
+		w.began(a.Release)
 		w.did(s, "apply", a.Node, slog.String("release", b.key.String()), slog.Bool("created", created), slog.Bool("ahead", a.Node.ID == ""))
 	case isOvertaken(b.err, created), isFenced(b.err) && !s.again:
 		b.overtaken, b.err = true, nil

@@ -2,6 +2,7 @@ package executor
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"testing"
 	"time"
@@ -116,7 +117,7 @@ func TestLookSettlesTogether(t *testing.T) {
 	c := newCluster(t, plan.Install, interceptor.Funcs{}, []string{"a", "b", "c"}).
 		ahead(map[string][]string{"a": nil, "b": nil, "c": nil})
 	var again []string
-	c.writer.later = func(workflow, _ string) { again = append(again, workflow) }
+	c.writer.later = func(workflow, _ string, _ time.Duration) { again = append(again, workflow) }
 	at := time.Now()
 	c.writer.reader.now = func() time.Time { return at }
 	wf := &wfv1.Workflow{}
@@ -131,6 +132,10 @@ func TestLookSettlesTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.mustLook()
+	for i := range 100 { // a group that is large enough
+		hr := release(fmt.Sprintf("other-%d", i))
+		c.writer.reader.plans.byID["uid-wf"][hr.Name] = plan.Node{Task: hr.Name, Action: plan.Install, Release: hr}
+	}
 	c.becomesReady("a")
 	c.mustLook()
 	c.becomesReady("b")
@@ -139,8 +144,9 @@ func TestLookSettlesTogether(t *testing.T) {
 	if diff := cmp.Diff(running, c.nodes()); diff != "" || len(again) != 2 {
 		t.Errorf("they wait for each other, and are looked at again: %v (-want +got):\n%s", again, diff)
 	}
-	at = at.Add(2 * time.Second)
-	c.mustLook()
+	if err := c.writer.look(t.Context(), wake{workflow: wfName, due: true}); err != nil {
+		t.Fatal(err)
+	}
 	if diff := cmp.Diff(map[string]string{"a": "Succeeded", "b": "Succeeded", "c": "Running"}, c.nodes()); diff != "" {
 		t.Errorf("not for long (-want +got):\n%s", diff)
 	}
@@ -152,12 +158,12 @@ func TestPostponedLooksOnce(t *testing.T) {
 		looks <- w
 		return nil
 	}), slog.New(slog.DiscardHandler))
-	p.look("wf", "shop")
-	p.look("wf", "shop")
-	if diff := cmp.Diff(wake{workflow: "wf", group: "shop"}, <-looks, cmp.AllowUnexported(wake{})); diff != "" {
+	p.look("wf", "shop", time.Millisecond)
+	p.look("wf", "shop", time.Millisecond)
+	if diff := cmp.Diff(wake{workflow: "wf", group: "shop", due: true}, <-looks, cmp.AllowUnexported(wake{})); diff != "" {
 		t.Errorf("the look (-want +got):\n%s", diff)
 	}
-	p.look("wf", "shop")
+	p.look("wf", "shop", time.Millisecond)
 	<-looks
 	if len(looks) > 0 {
 		t.Error("a workflow that is to be looked at in a moment is looked at once")

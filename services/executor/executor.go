@@ -135,16 +135,21 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 	}
 	wakes := newWakes(w.look)
 	w.later = newPostponed(ctx, wakes, e.Log).look
+	own := newOwn(ctx, wakes.do, e.Log)
+	w.began = own.began
+	if err := own.watch(ctx, e.Manager.GetCache()); err != nil {
+		return err
+	}
 	r := &resync{
 		live: e.Manager.GetAPIReader(), client: e.Manager.GetClient(), reader: w.reader, now: time.Now,
-		namespace: e.Namespace, every: o.resync, plans: plans, wakes: wakes, log: e.Log,
+		namespace: e.Namespace, every: o.resync, plans: plans, own: own, wakes: wakes, log: e.Log,
 	}
 	if err := e.Manager.Add(manager.RunnableFunc(r.run)); err != nil {
 		return fmt.Errorf("adding the resync: %w", err)
 	}
 	return e.Consume(consumer, o.workers, func(ctx context.Context, f events.Fact) ([]events.Fact, error) {
 		wake, ok := wakeOf(f)
-		if !ok {
+		if !ok || own.answered(ctx, f) {
 			return nil, nil
 		}
 		return nil, carryOn(f, wake.task, wakes.do(ctx, wake))

@@ -7,9 +7,6 @@ import (
 	"time"
 )
 
-// postponeFor is how long nodes that are done wait for others to be settled with them.
-const postponeFor = time.Second
-
 // postponed are the workflows that are looked at again in a moment. They are not kept:
 // where the process dies the next event of the workflow, or the resync, does the same.
 type postponed struct {
@@ -25,22 +22,22 @@ func newPostponed(ctx context.Context, ws *wakes, log *slog.Logger) *postponed {
 	return &postponed{ctx: ctx, wakes: ws, log: log, soon: map[string]bool{}}
 }
 
-// look has a workflow looked at in a moment, once.
-func (p *postponed) look(workflow, group string) {
+// look has a workflow looked at after a wait, once: whoever asks meanwhile shares the look.
+func (p *postponed) look(workflow, group string, wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.soon[workflow] {
 		return
 	}
 	p.soon[workflow] = true
-	time.AfterFunc(postponeFor, func() {
+	time.AfterFunc(wait, func() {
 		p.mu.Lock()
 		delete(p.soon, workflow)
 		p.mu.Unlock()
 		if p.ctx.Err() != nil {
 			return
 		}
-		if err := ignoreEnded(p.wakes.do(p.ctx, wake{workflow: workflow, group: group})); err != nil {
+		if err := ignoreEnded(p.wakes.do(p.ctx, wake{workflow: workflow, group: group, due: true})); err != nil {
 			p.log.Warn("looking at a workflow again", "group", group, "workflow", workflow, "error", err)
 		}
 	})

@@ -89,8 +89,8 @@ func (w *writer) proceed(ctx context.Context, s *seen) (overtaken []execute.Key,
 // end settles nodes, unless that may wait. It reports whether that was all: a gate that
 // is open in Argo may let more be begun.
 func (w *writer) end(ctx context.Context, s *seen, a execute.Actions) (all bool, err error) {
-	if a.Later {
-		w.later(s.Workflow.Name, s.Rollout.Group)
+	if a.Later > 0 {
+		w.later(s.Workflow.Name, s.Rollout.Group, a.Later)
 		return true, nil
 	}
 	if err := w.settle(ctx, s, a.Settle); err != nil || !a.Opens {

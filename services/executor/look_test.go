@@ -119,7 +119,7 @@ func newClusterOf(t *testing.T, on interceptor.Funcs, nodes []plan.Node, objects
 		WithObjects(objects...).WithInterceptorFuncs(on).Build()
 	return &cluster{WithWatch: c, t: t, writer: &writer{
 		reader: &reader{cached: c, live: c, namespace: namespace, plans: newPlans(c), now: time.Now},
-		client: c, log: slog.New(slog.DiscardHandler), count: func(string) {},
+		client: c, log: slog.New(slog.DiscardHandler), count: func(string) {}, began: func(*helmv2.HelmRelease) {},
 	}}
 }
 

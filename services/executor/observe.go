@@ -55,7 +55,7 @@ type reader struct {
 // observe sees the workflow that w is about. The state has no waiting node where
 // there is nothing to do.
 func (r *reader) observe(ctx context.Context, w wake) (*seen, error) {
-	s := &seen{State: execute.State{Early: r.early}}
+	s := &seen{State: execute.State{Early: r.early, Due: w.due}}
 	var fresh map[execute.Key]*helmv2.HelmRelease
 	reads, readCtx := errgroup.WithContext(ctx)
 	reads.Go(func() (err error) { s.stored, err = r.workflow(readCtx, w.workflow); return err })

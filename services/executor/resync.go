@@ -34,6 +34,7 @@ type resync struct {
 	namespace string
 	every     time.Duration
 	plans     *plans
+	own       *own
 	wakes     *wakes
 	log       *slog.Logger
 }
@@ -81,6 +82,7 @@ func (r *resync) once(ctx context.Context) error {
 	}
 	err = looks.Wait()
 	r.plans.keep(uids)
+	r.own.keep(uids)
 	return err
 }
 

@@ -155,7 +155,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 
 func newPod(c client.WithWatch, owner execute.Owner, node plan.Node, timeout, interval time.Duration, log *slog.Logger) *pod {
 	return &pod{
-		writer: &writer{reader: &reader{cached: c, live: c, now: time.Now}, client: c, log: log, count: func(string) {}, later: func(string, string) {}},
+		writer: &writer{reader: &reader{cached: c, live: c, now: time.Now}, client: c, log: log, count: func(string) {}, later: func(string, string, time.Duration) {}, began: func(*helmv2.HelmRelease) {}},
 		watch:  c,
 		node:   node,
 		owner:  owner,

@@ -28,6 +28,8 @@ type wake struct {
 	task string
 	// news of releases.
 	news []news
+	// due: nodes that are done have waited for others, and are to be settled.
+	due bool
 }
 
 // news is what was told of a release. The informer may be behind it.
@@ -77,6 +79,7 @@ func wakeOf(f events.Fact) (w wake, ok bool) {
 // join makes one look of two.
 func (w *wake) join(other wake) {
 	w.news = append(w.news, other.news...)
+	w.due = w.due || other.due
 	if w.group == "" {
 		w.group = other.group
 	}
@@ -144,18 +147,19 @@ func (ws *wakes) finish(ctx context.Context, workflow string) {
 	go func() {
 		defer ws.finish(ctx, workflow)
 		defer close(next.done)
-		defer func() {
-			// No handler is above us to turn a panic into a failed attempt.
-			if r := recover(); r != nil {
-				next.err = fmt.Errorf("looking at workflow %s: panic: %v\n%s", workflow, r, debug.Stack())
-			}
-		}()
 		next.err = ws.bounded(ctx, next.wake)
 	}()
 }
 
-func (ws *wakes) bounded(ctx context.Context, w wake) error {
+// bounded looks, within lookTimeout. Mostly no handler is above us to turn a panic into a
+// failed attempt.
+func (ws *wakes) bounded(ctx context.Context, w wake) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("looking at workflow %s: panic: %v\n%s", w.workflow, r, debug.Stack())
+		}
+	}()
 	return ws.look(ctx, w)
 }

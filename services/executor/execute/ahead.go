@@ -12,9 +12,18 @@ import (
 	"orkestra.dev/pkg/plan"
 )
 
-// settleWithin is how long a node that is done may wait for others to be settled with
-// it. Kubernetes keeps whole seconds, so that it is up to one more.
-const settleWithin = time.Second
+const (
+	// argoPerNode is about what Argo's look at a workflow takes for each node of the plan, which
+	// are two of the workflow or more; and each settlement has Argo look.
+	argoPerNode = 2 * time.Millisecond
+	// settleShare times a look is how long nodes that are done wait for others at most, so
+	// that Argo is at work for a tenth of the time.
+	settleShare = 10
+	// settleLeast is not worth another look; settleMost is what a user may wait for to see
+	// a node end.
+	settleLeast = 50 * time.Millisecond
+	settleMost  = 5 * time.Second
+)
 
 // Open says whether Argo may still activate nodes of the workflow.
 func Open(wf *wfv1.Workflow) bool {
@@ -40,9 +49,9 @@ type decision struct {
 
 // decisions are those on the nodes that Argo has activated, and then those on the
 // nodes that it would activate if it knew what is done: the ones whose parents have
-// succeeded in Argo, or are releases that are done.
-func (s State) decisions() []*decision {
-	var out []*decision
+// succeeded in Argo, or are releases that are done. Where some of these are for Argo
+// alone to begin, or to come to, it is waited for.
+func (s State) decisions() (out []*decision, forArgo bool) {
 	active := map[string]*decision{}
 	for _, n := range nodesOf(s.Workflow) {
 		d := &decision{waiting: n}
@@ -53,13 +62,15 @@ func (s State) decisions() []*decision {
 		active[n.Task] = d
 	}
 	if !s.Early || !Open(s.Workflow) {
-		return out
+		return out, false
 	}
 	var ahead []*decision
 	newWalk(s.Workflow, s.begun(), func(l place) bool {
 		d := active[l.task]
 		if d == nil {
 			want, planned := s.Plan[l.task]
+			begins := planned && l.suspended && plain(want)
+			forArgo = forArgo || !begins && !l.active
 			if !planned || l.active || !l.suspended || !isRelease(want) {
 				return false
 			}
@@ -73,7 +84,7 @@ func (s State) decisions() []*decision {
 		return d.planned && plain(d.want) && d.verdict.Step == Succeed
 	}).run()
 	slices.SortFunc(ahead, func(a, b *decision) int { return cmp.Compare(a.Task, b.Task) })
-	return append(out, ahead...)
+	return append(out, ahead...), forArgo
 }
 
 // expected is the verdict on a release whose node Argo has not activated. Its
@@ -112,30 +123,25 @@ func (s State) failing(decisions []*decision) bool {
 	return slices.ContainsFunc(decisions, func(d *decision) bool { return !d.planned || d.verdict.Step == Fail })
 }
 
-// mayWait says whether nobody is waiting for the settlements: Argo could begin nothing
-// on them that is not begun, and a release is under way whose end asks for another look.
-func (s State) mayWait(a Actions, inFlight map[Key]bool) bool {
-	if !s.Early || !Open(s.Workflow) || len(a.Settle) == 0 || len(inFlight) == 0 || s.suspended() || a.Superseded != "" {
-		return false
+// mayWait says for how long the settlements may wait for more of them; 0: they are due.
+// Nobody waits for them where Argo could begin nothing on them but what is begun ahead of
+// it, and where a release is under way, whose end asks for another look. What a wait saves
+// grows with the nodes that Argo looks at, and with the releases that may end meanwhile.
+func (s State) mayWait(a Actions, inFlight map[Key]bool, forArgo bool) time.Duration {
+	if s.Due || forArgo || !s.Early || !Open(s.Workflow) || len(a.Settle) == 0 || s.suspended() || a.Superseded != "" {
+		return 0
 	}
-	settled := map[string]bool{}
 	for _, end := range a.Settle {
 		if end.Phase != wfv1.NodeSucceeded || !plain(s.Plan[end.Node.Task]) {
-			return false
+			return 0
 		}
-		settled[end.Node.Task] = true
 	}
-	return s.Now.Sub(lastChange(s.Workflow)) < settleWithin && reached(s.Workflow, nil) == reached(s.Workflow, settled)
-}
-
-// reached is how many nodes Argo may activate, or has, when those that are settled are.
-func reached(wf *wfv1.Workflow, settled map[string]bool) int {
-	count := 0
-	newWalk(wf, nil, func(l place) bool {
-		count++
-		return settled[l.task]
-	}).run()
-	return count
+	wait := min(argoPerNode*time.Duration(len(s.Plan)*min(len(inFlight), settleShare)), settleMost)
+	// Kubernetes keeps whole seconds.
+	if wait < settleLeast || s.Now.Sub(lastChange(s.Workflow)) >= wait+time.Second {
+		return 0
+	}
+	return wait
 }
 
 // place is a leaf that a walk has come to: all that is before it is done.

@@ -253,45 +253,94 @@ func at(task string) func(*helmv2.HelmRelease) {
 	return func(hr *helmv2.HelmRelease) { hr.Annotations[v1alpha1.AnnotationNode] = task }
 }
 
+// of fills the plan up to n nodes, which are of no account otherwise.
+func of(n int) func(*world) {
+	return func(w *world) {
+		for i := len(w.Plan); i < n; i++ {
+			task := fmt.Sprintf("other-%d", i)
+			w.Plan[task] = plan.Node{Task: task, Action: plan.Install, Release: wanted(task)}
+		}
+	}
+}
+
 func TestSettlementsMayWait(t *testing.T) {
 	ready := ours(time.Second)
 	just := node("a", plan.Install, wfv1.NodeRunning, metav1.Time{Time: now})
-	beside := map[string][]string{"a": nil, "b": nil}
-	busy := there("b", ready, progressing)
+	beside := map[string][]string{"a": nil, "b": nil, "c": nil}
+	before := map[string][]string{"a": nil, "b": nil, "c": {"a"}}
+	busy := func(w *world) {
+		for _, task := range []string{"b", "c"} {
+			there(task, ready, at(task), progressing)(w)
+		}
+	}
+	expression := func(w *world) {
+		c := w.Plan["c"]
+		c.ReadyExpr = "true"
+		w.Plan["c"] = c
+	}
 	for name, tc := range map[string]struct {
 		reason string
 		state  execute.State
-		want   bool
+		want   time.Duration
 	}{
 		"OthersUnderWay": {
-			reason: "Argo could do nothing with it",
-			state:  newWorld(just, waits("b"), there("a", ready), busy, wf(beside)), want: true,
+			reason: "Argo could do nothing with it; ten looks of Argo's would be as long as this for each that is under way",
+			state:  newWorld(just, waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(50)), want: 200 * time.Millisecond,
+		},
+		"Large": {
+			reason: "of a large workflow there is an end to it",
+			state:  newWorld(just, waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(5000)), want: 5 * time.Second,
+		},
+		"Small": {
+			reason: "of a small one Argo's look costs nothing",
+			state:  newWorld(just, waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(10)),
+		},
+		"Due": {
+			reason: "that was it",
+			state:  newWorld(just, waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(50), func(w *world) { w.Due = true }),
 		},
 		"Last": {
 			reason: "nobody would ask for another look",
-			state:  newWorld(just, there("a", ready), wf(beside), func(w *world) { delete(w.Plan, "b") }),
+			state:  newWorld(just, there("a", ready), wf(map[string][]string{"a": nil}), of(50)),
 		},
 		"LongSince": {
-			reason: "a second is enough",
-			state:  newWorld(waits("a"), waits("b"), there("a", ready), busy, wf(beside)),
+			reason: "the wait was over before it began",
+			state:  newWorld(waits("a"), waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(50)),
 		},
-		"OpensTheWay": {
-			reason: "Argo can activate the next, and keeps up with us",
-			state: newWorld(just, waits("b"), there("a", ready), busy, there("c", ready, at("c"), progressing),
-				wf(map[string][]string{"a": nil, "b": nil, "c": {"a"}})),
+		"BegunAhead": {
+			reason: "what Argo would activate next is begun",
+			state:  newWorld(just, waits("b"), there("a", ready), busy, wf(before), of(50)), want: 200 * time.Millisecond,
+		},
+		"BeforeAPod": {
+			reason: "what Argo alone can run is not to wait",
+			state:  newWorld(just, waits("b"), there("a", ready), busy, wf(before, "c"), of(50)),
+		},
+		"FarBeforeAPod": {
+			reason: "nor where there is a release between, that is done",
+			state: newWorld(just, waits("b"), there("a", ready), busy, there("c", ready, at("c")),
+				wf(map[string][]string{"a": nil, "b": nil, "c": {"a"}, "d": {"c"}}, "d"), of(50)),
+		},
+		"BeforeAnExpression": {
+			reason: "an expression is looked at when Argo has activated the node",
+			state:  newWorld(just, waits("b"), there("a", ready), busy, wf(before), expression, of(50)),
 		},
 		"Failure": {
 			reason: "a failure is told at once",
-			state:  newWorld(just, waits("b"), there("a", ready, failed), busy, wf(beside)),
+			state:  newWorld(just, waits("b"), waits("c"), there("a", ready, failed), busy, wf(beside), of(50)),
+		},
+		"FailureBefore": {
+			reason: "after a failure only Argo says what begins",
+			state: newWorld(just, waits("b"), pod("p", wfv1.NodeFailed), there("a", ready), busy,
+				wf(map[string][]string{"a": nil, "b": nil, "c": {"a"}, "p": nil}, "p"), of(50)),
 		},
 		"Off": {
 			reason: "without early start the next level waits for it",
-			state:  newWorld(just, waits("b"), there("a", ready), busy, wf(beside), func(w *world) { w.Early = false }),
+			state:  newWorld(just, waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(50), func(w *world) { w.Early = false }),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := next(t, tc.state).Later; got != tc.want {
-				t.Errorf("%s: got %v", tc.reason, got)
+				t.Errorf("%s: got %s, want %s", tc.reason, got, tc.want)
 			}
 		})
 	}

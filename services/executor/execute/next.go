@@ -2,6 +2,7 @@ package execute
 
 import (
 	"fmt"
+	"time"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
@@ -87,9 +88,9 @@ type Actions struct {
 	Ahead bool
 	// Opens: when that is settled there may be more to begin ahead of Argo.
 	Opens bool
-	// Later: the settlements may wait for more of them, a second or so. Argo could do
-	// nothing with them but write them down.
-	Later bool
+	// Later is for how long the settlements may wait for more of them: Argo could do
+	// nothing with them but write them down. 0: they are due.
+	Later time.Duration
 }
 
 // Next decides what is to be done.
@@ -97,8 +98,9 @@ func Next(s State) (Actions, error) {
 	var a Actions
 	var begin []*decision
 	inFlight := map[Key]bool{}
-	decisions := s.decisions()
-	ahead := s.Early && !s.failing(decisions)
+	decisions, forArgo := s.decisions()
+	failing := s.failing(decisions)
+	ahead := s.Early && !failing
 	for _, d := range decisions {
 		v := d.verdict
 		switch {
@@ -132,7 +134,7 @@ func Next(s State) (Actions, error) {
 			}
 		}
 	}
-	a.Later = s.mayWait(a, inFlight)
+	a.Later = s.mayWait(a, inFlight, forArgo || failing)
 	return a, nil
 }
 
