@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -67,14 +68,23 @@ func staged() []events.StagedApplication {
 	}
 }
 
-// cluster is an API server in memory, and Argo's part: a workflow that is told to stop
-// has stopped, unless argo is down.
+// cluster is an API server in memory, and Argo: what is told to stop has, unless it is down.
 type cluster struct {
 	client.Client
 	t        *testing.T
 	argoDown bool
-	// before is called before each write.
+	// before is called before each write; calls do not overlap.
 	before func(verb string, obj client.Object) error
+	sync.Mutex
+}
+
+func (c *cluster) ask(verb string, obj client.Object) error {
+	c.Lock()
+	defer c.Unlock()
+	if c.before != nil {
+		return c.before(verb, obj)
+	}
+	return nil
 }
 
 func newCluster(t *testing.T, objects ...client.Object) *cluster {
@@ -89,10 +99,8 @@ func newCluster(t *testing.T, objects ...client.Object) *cluster {
 	c.Client = fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithStatusSubresource(&v1alpha1.ApplicationGroup{}).
 		WithInterceptorFuncs(interceptor.Funcs{
 			Create: func(ctx context.Context, w client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
-				if c.before != nil {
-					if err := c.before("create", obj); err != nil {
-						return err
-					}
+				if err := c.ask("create", obj); err != nil {
+					return err
 				}
 				if wf, ok := obj.(*wfv1.Workflow); ok {
 					wf.UID = "uid-of-workflow"
@@ -100,10 +108,8 @@ func newCluster(t *testing.T, objects ...client.Object) *cluster {
 				return w.Create(ctx, obj, opts...)
 			},
 			Patch: func(ctx context.Context, w client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
-				if c.before != nil {
-					if err := c.before("patch", obj); err != nil {
-						return err
-					}
+				if err := c.ask("patch", obj); err != nil {
+					return err
 				}
 				if err := w.Patch(ctx, obj, patch, opts...); err != nil {
 					return err
@@ -114,10 +120,8 @@ func newCluster(t *testing.T, objects ...client.Object) *cluster {
 				return nil
 			},
 			SubResourcePatch: func(ctx context.Context, w client.Client, sub string, obj client.Object, patch client.Patch, opts ...client.SubResourcePatchOption) error {
-				if c.before != nil {
-					if err := c.before("patch", obj); err != nil {
-						return err
-					}
+				if err := c.ask("patch", obj); err != nil {
+					return err
 				}
 				return w.SubResource(sub).Patch(ctx, obj, patch, opts...)
 			},
@@ -267,7 +271,6 @@ func TestForwardDiesAtAnyWrite(t *testing.T) {
 	t.Error("it never came to an end")
 }
 
-// What a submitter with other charts has left is not followed.
 func TestForwardReplacesAnAbandonedPlan(t *testing.T) {
 	c := newCluster(t, newGroup())
 	c.before = func(_ string, obj client.Object) error {

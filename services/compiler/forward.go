@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -21,12 +22,15 @@ const fieldManager = "orkestra-compiler"
 // forward submits the workflow that brings a group to its spec, or finds that it is
 // there already.
 func (c *compiler) forward(ctx context.Context, rollout events.Rollout, staged []events.StagedApplication) ([]events.Fact, error) {
-	group, err := c.current(ctx, rollout)
-	if err != nil {
-		return nil, err
-	}
 	name := compile.WorkflowName(rollout, events.WorkflowForward, 0)
-	wf, err := c.find(ctx, rollout, events.WorkflowForward, name)
+	var group *v1alpha1.ApplicationGroup
+	var wf *wfv1.Workflow
+	var older []wfv1.Workflow
+	err := together(
+		func() (err error) { group, err = c.current(ctx, rollout); return err },
+		func() (err error) { wf, err = c.find(ctx, rollout, events.WorkflowForward, name); return err },
+		func() (err error) { older, err = c.older(ctx, rollout, name); return err },
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -41,19 +45,22 @@ func (c *compiler) forward(ctx context.Context, rollout events.Rollout, staged [
 	if in.Values, err = c.values(ctx, group); err != nil {
 		return nil, err
 	}
-	// What cannot be compiled does not stop what runs.
-	if _, err = compile.Forward(in); err != nil {
-		return c.reject(ctx, group, events.WorkflowForward, err)
+	if len(older) > 0 {
+		// What cannot be compiled does not stop what runs.
+		if _, err = compile.Forward(in); err != nil {
+			return c.reject(ctx, group, events.WorkflowForward, err)
+		}
+		if err := c.quiet(ctx, rollout, name); err != nil {
+			return nil, err
+		}
 	}
-	if err := c.quiet(ctx, rollout, name); err != nil {
-		return nil, err
-	}
-	// Waiting for the older workflow took its time, and only now does nobody make
-	// or remove releases of the group: look again.
-	if in.Group, err = c.current(ctx, rollout); err != nil {
-		return nil, err
-	}
-	if in.Inventory, err = c.inventory(ctx, rollout); err != nil {
+	// Only when no older workflow runs does nobody make or remove releases of the group,
+	// and waiting for one took its time: look again.
+	err = together(
+		func() (err error) { in.Group, err = c.current(ctx, rollout); return err },
+		func() (err error) { in.Inventory, err = c.inventory(ctx, rollout); return err },
+	)
+	if err != nil {
 		return nil, err
 	}
 	facts, err := c.roll(ctx, in)
@@ -69,31 +76,34 @@ func (c *compiler) roll(ctx context.Context, in compile.Input) ([]events.Fact, e
 	if err != nil {
 		return nil, err
 	}
-	good, err := c.lastGood(ctx, in.Rollout, true)
-	if err != nil {
-		return nil, err
+	// Most rollouts change a release: for them, what leaves no trace need not be read.
+	if p.Stands(in) {
+		var good *compile.Revision
+		var jobs []batchv1.Job
+		err := together(
+			func() (err error) { good, err = c.lastGood(ctx, in.Rollout, true); return err },
+			func() (err error) { jobs, err = c.jobs(ctx, in.Rollout); return err },
+		)
+		if err != nil {
+			return nil, err
+		}
+		if p.Passed(in, jobs, good) {
+			return c.unchanged(ctx, in, p, good)
+		}
 	}
-	jobs, err := c.jobs(ctx, in.Rollout)
-	if err != nil {
-		return nil, err
-	}
-	if p.Unchanged(in, jobs, good) {
-		return c.unchanged(ctx, in, p, good)
-	}
-	if err := c.remember(ctx, compile.NewRevision(in)); err != nil {
-		return nil, err
-	}
-	wf, err := c.submit(ctx, p)
+	wf, err := c.submit(ctx, p, func() error { return c.remember(ctx, compile.NewRevision(in)) })
 	if err != nil {
 		return nil, err
 	}
 	return c.compiled(ctx, in.Group, wf, p.Releases())
 }
 
-// compiled says that there is a workflow.
+// compiled says that there is a workflow: first the event, for which somebody may wait.
 func (c *compiler) compiled(ctx context.Context, group *v1alpha1.ApplicationGroup, wf *wfv1.Workflow, releases int) ([]events.Fact, error) {
-	err := c.say(ctx, group, groupstatus.Status{}, metav1.ConditionTrue, v1alpha1.ReasonCompiled,
-		fmt.Sprintf("workflow %s has %d releases", wf.Name, releases))
+	err := events.Afterwards(ctx, func(ctx context.Context) error {
+		return c.say(ctx, group, groupstatus.Status{}, metav1.ConditionTrue, v1alpha1.ReasonCompiled,
+			fmt.Sprintf("workflow %s has %d releases", wf.Name, releases))
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
@@ -46,10 +47,27 @@ func (c *compiler) same(ctx context.Context, want *wfv1.Workflow) (*wfv1.Workflo
 	return c.find(ctx, rolloutOf(want), typeOf(want), want.Name)
 }
 
-// submit writes the plan and then the workflow, and makes it the owner of the plan.
-// Each step may have been done by a submitter that died, or is being done by another
-// replica.
-func (c *compiler) submit(ctx context.Context, p *compile.Plan) (*wfv1.Workflow, error) {
+// together does what does not wait for each other, and returns the first error in the
+// order of do.
+func together(do ...func() error) error {
+	errs := make([]error, len(do))
+	var wg sync.WaitGroup
+	for i := range do {
+		wg.Go(func() { errs[i] = do[i]() })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// submit writes the plan, with what else has to be there before the workflow is, and
+// then the workflow, and makes it the owner of the plan. Each step may have been done by
+// a submitter that died, or is being done by another replica.
+func (c *compiler) submit(ctx context.Context, p *compile.Plan, before ...func() error) (*wfv1.Workflow, error) {
 	secrets, err := p.Secrets()
 	if err != nil {
 		return nil, err
@@ -58,9 +76,10 @@ func (c *compiler) submit(ctx context.Context, p *compile.Plan) (*wfv1.Workflow,
 		// Until there is a workflow the plan belongs to the group, so that it does
 		// not outlive it.
 		s.OwnerReferences = p.Workflow.OwnerReferences
-		if err := c.write(ctx, p.Workflow, s); err != nil {
-			return nil, err
-		}
+		before = append(before, func() error { return c.write(ctx, p.Workflow, s) })
+	}
+	if err := together(before...); err != nil {
+		return nil, err
 	}
 	wf, err := c.create(ctx, p.Workflow)
 	if err != nil {
@@ -68,10 +87,7 @@ func (c *compiler) submit(ctx context.Context, p *compile.Plan) (*wfv1.Workflow,
 	}
 	c.log.InfoContext(ctx, "submitted", "group", wf.Labels[v1alpha1.LabelOwner], "generation", wf.Labels[v1alpha1.LabelGeneration],
 		"workflow", wf.Name, "releases", p.Releases())
-	if _, err := c.adopt(ctx, wf); err != nil {
-		return nil, err
-	}
-	return wf, nil
+	return wf, c.handOver(ctx, wf, secrets)
 }
 
 // write a Secret of a plan whose workflow was not there a moment ago. A Secret that is
@@ -127,22 +143,15 @@ func (c *compiler) adopt(ctx context.Context, wf *wfv1.Workflow) (releases int, 
 	if err := c.client.List(ctx, &secrets, client.InNamespace(wf.Namespace), client.MatchingLabels{plan.LabelWorkflow: wf.Name}); err != nil {
 		return 0, fmt.Errorf("listing the plan of workflow %s: %w", wf.Name, err)
 	}
-	owner := metav1.OwnerReference{
-		APIVersion: wfv1.SchemeGroupVersion.String(), Kind: "Workflow", Name: wf.Name, UID: wf.UID,
-		Controller: new(true), BlockOwnerDeletion: new(false),
-	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"ownerReferences": []metav1.OwnerReference{owner}}})
-	if err != nil {
-		return 0, fmt.Errorf("encoding the owner of plan %s: %w", wf.Name, err)
-	}
+	var others []*corev1.Secret
 	for i := range secrets.Items {
 		s := &secrets.Items[i]
-		if slices.ContainsFunc(s.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == wf.UID }) {
-			continue
+		if !slices.ContainsFunc(s.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == wf.UID }) {
+			others = append(others, s)
 		}
-		if err := c.client.Patch(ctx, s, client.RawPatch(types.MergePatchType, patch)); client.IgnoreNotFound(err) != nil {
-			return 0, fmt.Errorf("handing plan %s to its workflow: %w", s.Name, err)
-		}
+	}
+	if err := c.handOver(ctx, wf, others); err != nil {
+		return 0, err
 	}
 	nodes, err := plan.Nodes(secrets.Items)
 	if err != nil {
@@ -150,6 +159,29 @@ func (c *compiler) adopt(ctx context.Context, wf *wfv1.Workflow) (releases int, 
 	}
 	p := compile.Plan{Nodes: slices.Collect(maps.Values(nodes))}
 	return p.Releases(), nil
+}
+
+// handOver makes a workflow the one owner of the Secrets of its plan.
+func (c *compiler) handOver(ctx context.Context, wf *wfv1.Workflow, secrets []*corev1.Secret) error {
+	owner := metav1.OwnerReference{
+		APIVersion: wfv1.SchemeGroupVersion.String(), Kind: "Workflow", Name: wf.Name, UID: wf.UID,
+		Controller: new(true), BlockOwnerDeletion: new(false),
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"ownerReferences": []metav1.OwnerReference{owner}}})
+	if err != nil {
+		return fmt.Errorf("encoding the owner of plan %s: %w", wf.Name, err)
+	}
+	var do []func() error
+	for _, s := range secrets {
+		do = append(do, func() error {
+			at := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Name}}
+			if err := c.client.Patch(ctx, at, client.RawPatch(types.MergePatchType, patch)); client.IgnoreNotFound(err) != nil {
+				return fmt.Errorf("handing plan %s to its workflow: %w", s.Name, err)
+			}
+			return nil
+		})
+	}
+	return together(do...)
 }
 
 // refusedByAPI tells what the API server will never take, which is an outcome for the

@@ -63,6 +63,13 @@ func (c *compiler) unfinished(ctx context.Context, group string) ([]wfv1.Workflo
 	return out, nil
 }
 
+// older is the workflows of a group that Argo is not done with, but for the one of the
+// rollout that is named next.
+func (c *compiler) older(ctx context.Context, rollout events.Rollout, next string) ([]wfv1.Workflow, error) {
+	running, err := c.unfinished(ctx, rollout.Group)
+	return slices.DeleteFunc(running, func(wf wfv1.Workflow) bool { return wf.Name == next && rolloutOf(&wf) == rollout }), err
+}
+
 // quiet stops what older rollouts of the group still run, and returns when nothing
 // does, but for the workflow that is named next: another replica may have submitted it
 // by now. Two workflows of one group would undo each other's work. It gives up for
@@ -73,8 +80,7 @@ func (c *compiler) quiet(ctx context.Context, rollout events.Rollout, next strin
 	poll := time.NewTicker(c.patience.poll)
 	defer poll.Stop()
 	for {
-		running, err := c.unfinished(ctx, rollout.Group)
-		running = slices.DeleteFunc(running, func(wf wfv1.Workflow) bool { return wf.Name == next && rolloutOf(&wf) == rollout })
+		running, err := c.older(ctx, rollout, next)
 		if err != nil || len(running) == 0 {
 			return err
 		}

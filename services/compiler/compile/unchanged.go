@@ -20,34 +20,31 @@ import (
 // nothing of it (the HelmRelease's schema).
 const deletionPropagation = "background"
 
-// Unchanged says whether all that a forward plan would do is done already: each
-// HelmRelease is there, as it would be written, ready, and made for this group; none
-// is to go; each Job has completed; and an application with other steps is as it was
-// in last, the newest good revision of the group, or nil. In is what the plan was made
-// of, jobs are those of the group. A step that is a pod, and a wait, is not run for an
-// application that did not change since it passed them.
-func (p *Plan) Unchanged(in Input, jobs []batchv1.Job, last *Revision) bool {
+// Stands says whether each HelmRelease is there, as it would be written, ready, and made
+// for this group, and none is to go. In is what the plan was made of. Where the plan has
+// also Passed, all that it would do is done already.
+func (p *Plan) Stands(in Input) bool {
 	have := map[types.NamespacedName]*helmv2.HelmRelease{}
 	for i := range in.Inventory {
 		hr := &in.Inventory[i]
 		have[types.NamespacedName{Namespace: hr.Namespace, Name: hr.Name}] = hr
 	}
-	for _, n := range p.Nodes {
-		switch {
-		case n.Action == plan.Delete:
-			return false
-		case n.Kind == plan.Job && !completed(n.Job, in.Rollout.UID, jobs):
-			return false
-		case !asWanted(n.Release, have[types.NamespacedName{Namespace: n.Release.Namespace, Name: n.Release.Name}], in.Rollout.UID):
-			return false
-		}
-	}
-	for _, app := range in.Group.Spec.Applications {
-		if gated(app) && !passed(in, last, app.Name) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(p.Nodes, func(n plan.Node) bool {
+		return n.Action == plan.Delete ||
+			!asWanted(n.Release, have[types.NamespacedName{Namespace: n.Release.Namespace, Name: n.Release.Name}], in.Rollout.UID)
+	})
+}
+
+// Passed says whether each Job of the plan has completed, and an application with other
+// steps is as it was in last, the newest good revision of the group, or nil. Jobs are
+// those of the group. A step that is a pod, and a wait, is not run for an application that
+// did not change since it passed them.
+func (p *Plan) Passed(in Input, jobs []batchv1.Job, last *Revision) bool {
+	return !slices.ContainsFunc(p.Nodes, func(n plan.Node) bool {
+		return n.Kind == plan.Job && !completed(n.Job, in.Rollout.UID, jobs)
+	}) && !slices.ContainsFunc(in.Group.Spec.Applications, func(app v1alpha1.Application) bool {
+		return gated(app) && !passed(in, last, app.Name)
+	})
 }
 
 // Releases is how many nodes of the plan are about a HelmRelease.

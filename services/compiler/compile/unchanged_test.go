@@ -126,7 +126,7 @@ func TestUnchanged(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := p.Unchanged(in, w.jobs, w.last); got != tc.want {
+			if got := p.Stands(in) && p.Passed(in, w.jobs, w.last); got != tc.want {
 				t.Errorf("%s: unchanged is %v", tc.reason, got)
 			}
 		})
