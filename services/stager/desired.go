@@ -2,6 +2,7 @@ package stager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -61,12 +62,7 @@ func (s *stager) desired(ctx context.Context, f events.Fact) ([]events.Fact, err
 	if err != nil {
 		return nil, err
 	}
-	if apimeta.FindStatusCondition(group.Status.Conditions, v1alpha1.ConditionStaged) == nil {
-		if err := s.say(ctx, group, metav1.ConditionUnknown, v1alpha1.ReasonProgressing, "fetching the charts", nil); err != nil {
-			return nil, err
-		}
-	}
-
+	told := s.tell(ctx, group)
 	o := &outcomes{apps: s.prepare(ctx, group)}
 	pushed := 0
 	if !o.failed() {
@@ -75,7 +71,7 @@ func (s *stager) desired(ctx context.Context, f events.Fact) ([]events.Fact, err
 	if !o.failed() {
 		o.err = s.provide(ctx, group, o.apps, pushed > 0)
 	}
-	if err := o.stop(); err != nil {
+	if err := told(o.stop()); err != nil {
 		return nil, err
 	}
 	// That may have taken a while: do not speak for a group that has moved on.
@@ -93,12 +89,47 @@ func (s *stager) desired(ctx context.Context, f events.Fact) ([]events.Fact, err
 		pieces += len(a.app.Pieces)
 	}
 	message := fmt.Sprintf("%d charts of %d applications can be installed", pieces, len(apps))
-	if err := s.say(ctx, group, metav1.ConditionTrue, v1alpha1.ReasonStaged, message, o.apps); err != nil {
+	// First the event: to write the status of a large group takes the API server longer
+	// than anything else here, and the compiler can go on meanwhile.
+	err = events.Afterwards(ctx, func(ctx context.Context) error {
+		return s.say(ctx, group, metav1.ConditionTrue, v1alpha1.ReasonStaged, message, o.apps)
+	})
+	if err != nil {
 		return nil, err
 	}
 	s.log.InfoContext(ctx, "staged", "group", group.Name, "generation", group.Generation,
 		"charts", pieces, "pushed", pushed, "took", s.now().Sub(began).Round(time.Millisecond))
 	return []events.Fact{events.New(f.Rollout, stage.Staged(group, apps))}, nil
+}
+
+// tell says of a group that was never staged that it is under way, where that takes long
+// enough to be seen. It ends with the call of told, which says it also of one that is to
+// come back with an error, and returns what is wrong.
+func (s *stager) tell(ctx context.Context, group *v1alpha1.ApplicationGroup) (told func(err error) error) {
+	if apimeta.FindStatusCondition(group.Status.Conditions, v1alpha1.ConditionStaged) != nil {
+		return func(err error) error { return err }
+	}
+	say := sync.OnceValue(func() error {
+		return s.say(ctx, group, metav1.ConditionUnknown, v1alpha1.ReasonProgressing, "fetching the charts", nil)
+	})
+	ended, end := make(chan struct{}), make(chan error, 1)
+	go func() {
+		long := time.NewTimer(notice)
+		defer long.Stop()
+		select {
+		case <-ended:
+			end <- nil
+		case <-long.C:
+			end <- say()
+		}
+	}()
+	return func(err error) error {
+		close(ended)
+		if problem := <-end; problem != nil || err == nil {
+			return errors.Join(err, problem)
+		}
+		return errors.Join(err, say())
+	}
 }
 
 // current reads the group live; where it is not what the event is about, the event
@@ -128,17 +159,9 @@ func (s *stager) prepare(ctx context.Context, group *v1alpha1.ApplicationGroup) 
 		since = time.Time{} // what a user wrote there need not be a time
 	}
 	apps := make([]outcome, len(group.Spec.Applications))
-	slots := make(chan struct{}, parallel)
-	var wg sync.WaitGroup
-	for i := range group.Spec.Applications {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			o := &apps[i]
-			o.app, o.err = s.prepareOne(ctx, &group.Spec.Applications[i], since)
-		})
-	}
-	wg.Wait()
+	each(len(apps), func(i int) {
+		apps[i].app, apps[i].err = s.prepareOne(ctx, &group.Spec.Applications[i], since)
+	})
 	return apps
 }
 
@@ -203,16 +226,15 @@ func backoff(attempt uint64) time.Duration {
 	return min(first<<(attempt-1), last)
 }
 
-// say writes all that the stager owns of the status.
+// say writes all that the stager owns of the status; of applications nothing where apps
+// is nil.
 func (s *stager) say(ctx context.Context, group *v1alpha1.ApplicationGroup, status metav1.ConditionStatus, reason, message string, apps []outcome) error {
 	st := groupstatus.Status{Conditions: []metav1.Condition{{
 		Type: v1alpha1.ConditionStaged, Status: status, Reason: reason, Message: message,
 	}}}
-	for i := range group.Spec.Applications {
+	for i := range apps {
 		a := v1alpha1.ApplicationStatus{Name: group.Spec.Applications[i].Name}
-		if apps != nil {
-			describe(&a, apps[i], status == metav1.ConditionTrue)
-		}
+		describe(&a, apps[i], status == metav1.ConditionTrue)
 		st.Applications = append(st.Applications, a)
 	}
 	return groupstatus.Apply(ctx, s.client, fieldManager, group, st)

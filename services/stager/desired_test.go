@@ -142,7 +142,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	w.stager = &stager{
 		client: c, registry: w.shelf, museum: w.museum,
 		charts: lru.New[*stage.Chart](1 << 20), tagged: lru.New[stage.Piece](1 << 20), slots: make(chan struct{}, splitting),
-		namespace: "orkestra", staging: "http://museum/", patience: 5 * time.Second, now: time.Now,
+		namespace: "orkestra", staging: stage.Staging{URL: "http://museum/"}, patience: 5 * time.Second, now: time.Now,
 		log: slog.New(slog.DiscardHandler),
 	}
 	return w

@@ -53,17 +53,18 @@ const (
 
 // chartMuseum is the museum over HTTP.
 type chartMuseum struct {
-	base *url.URL
-	http *http.Client
+	base  *url.URL
+	http  *http.Client
+	login login
 }
 
-func newMuseum(raw string) (*chartMuseum, error) {
+func newMuseum(raw string, as login) (*chartMuseum, error) {
 	base, err := url.Parse(raw)
 	if err != nil {
 		return nil, errors.New("the URL of ChartMuseum does not parse")
 	}
 	base.Path = strings.TrimSuffix(base.Path, "/")
-	return &chartMuseum{base: base, http: &http.Client{Timeout: museumTimeout}}, nil
+	return &chartMuseum{base: base, http: &http.Client{Timeout: museumTimeout}, login: as}, nil
 }
 
 func unavailable(format string, args ...any) error {
@@ -120,7 +121,12 @@ func (m *chartMuseum) Stored(ctx context.Context, tenant string) (map[retention.
 
 // Push uploads with helm-push, which takes a file, no context, and every answer
 // for a success.
-func (m *chartMuseum) Push(ctx context.Context, tenant string, p stage.Piece) (string, error) {
+func (m *chartMuseum) Push(ctx context.Context, tenant string, p stage.Piece) (digest string, err error) {
+	username, password, err := m.login.read()
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = discreet(err, username, password) }()
 	f, err := os.CreateTemp("", "orkestra-*.tgz")
 	if err != nil {
 		return "", fmt.Errorf("making a file for the upload: %w", err)
@@ -131,6 +137,8 @@ func (m *chartMuseum) Push(ctx context.Context, tenant string, p stage.Piece) (s
 		return "", fmt.Errorf("writing a file for the upload: %w", err)
 	}
 	c, err := chartmuseum.NewClient(
+		chartmuseum.Username(username),
+		chartmuseum.Password(password),
 		chartmuseum.URL(m.base.JoinPath(tenant).String()),
 		chartmuseum.ContextPath(m.base.Path),
 		chartmuseum.Timeout(int64(museumTimeout/time.Second)),
@@ -158,7 +166,7 @@ func (m *chartMuseum) Push(ctx context.Context, tenant string, p stage.Piece) (s
 		}
 		return archive.Digest(body), nil
 	default:
-		return "", unavailable("ChartMuseum at %s does not take chart %s %s: it answered %s%s", m.base, p.Chart, p.Version, resp.Status, said(resp.Body))
+		return "", unavailable("ChartMuseum at %s does not take chart %s %s: it answered %s%s", m.base, p.Chart, p.Version, resp.Status, m.cause(resp))
 	}
 }
 
@@ -173,12 +181,20 @@ func (m *chartMuseum) Remove(ctx context.Context, tenant string, c museumChart) 
 }
 
 // request makes one; what is to be deleted may be gone.
-func (m *chartMuseum) request(ctx context.Context, method string, limit int64, elements ...string) ([]byte, error) {
+func (m *chartMuseum) request(ctx context.Context, method string, limit int64, elements ...string) (_ []byte, err error) {
+	username, password, err := m.login.read()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = discreet(err, username, password) }()
 	u := *m.base
 	u.Path = path.Join(append([]string{"/", m.base.Path}, elements...)...)
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("asking ChartMuseum: %w", err)
+	}
+	if username != "" {
+		req.SetBasicAuth(username, password)
 	}
 	resp, err := m.http.Do(req)
 	if err != nil {
@@ -190,7 +206,7 @@ func (m *chartMuseum) request(ctx context.Context, method string, limit int64, e
 		ok = append(ok, http.StatusNotFound)
 	}
 	if !slices.Contains(ok, resp.StatusCode) {
-		return nil, unavailable("ChartMuseum at %s answered %s to %s %s%s", m.base, resp.Status, method, u.Path, said(resp.Body))
+		return nil, unavailable("ChartMuseum at %s answered %s to %s %s%s", m.base, resp.Status, method, u.Path, m.cause(resp))
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
@@ -210,6 +226,18 @@ func (m *chartMuseum) failed(ctx context.Context, err error) error {
 		err = e.Err
 	}
 	return unavailable("reaching ChartMuseum at %s: %w", m.base, err)
+}
+
+// cause is what the museum gives as the cause, or what we know of it.
+func (m *chartMuseum) cause(resp *http.Response) string {
+	switch {
+	case resp.StatusCode != http.StatusUnauthorized:
+		return said(resp.Body)
+	case m.login == "":
+		return ": it wants a username and a password, see --staging-credentials"
+	default:
+		return ": it takes another username and password than those of --staging-credentials"
+	}
 }
 
 // said is what the museum gives as the cause: {"error": "..."}.

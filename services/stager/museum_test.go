@@ -44,7 +44,7 @@ func (a answers) serve(t *testing.T, prefix string) (*chartMuseum, *[]string) {
 		fmt.Fprint(w, answer.body)
 	}))
 	t.Cleanup(s.Close)
-	m, err := newMuseum(s.URL + prefix)
+	m, err := newMuseum(s.URL+prefix, "")
 	if err != nil {
 		t.Fatal(err)
 	}

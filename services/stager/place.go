@@ -18,12 +18,9 @@ import (
 	"orkestra.dev/services/stager/stage"
 )
 
-const (
-	// listedWithin is how long ChartMuseum may take to list what it has stored; it
-	// does so in milliseconds, unless it is set to do it at intervals.
-	listedWithin = 5 * time.Second
-	tick         = 20 * time.Millisecond
-)
+// listedWithin is how long ChartMuseum may take to list what it has stored; it does so
+// in milliseconds, unless it is set to do it at intervals.
+const listedWithin = 5 * time.Second
 
 // place sees to it that the staging repository holds the pieces of all applications,
 // and lists them. What is there is not pushed again; what is there with other contents
@@ -36,16 +33,8 @@ func (s *stager) place(ctx context.Context, tenant string, o *outcomes) (pushed 
 		return 0
 	}
 	p := &placement{stager: s, tenant: tenant, held: h, added: held{}}
-	slots := make(chan struct{}, parallel)
-	var wg sync.WaitGroup
-	for _, lane := range lanes(o.apps) {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			p.walk(ctx, lane)
-		})
-	}
-	wg.Wait()
+	all := lanes(o.apps)
+	each(len(all), func(i int) { p.walk(ctx, all[i]) })
 	if !o.failed() {
 		o.err = s.listed(ctx, tenant, p.added)
 	}
@@ -166,7 +155,7 @@ func (s *stager) listed(ctx context.Context, tenant string, added held) error {
 		return nil
 	}
 	var missing string
-	err := poll(ctx, tick, listedWithin, func() (bool, error) {
+	err := poll(ctx, tick, listedWithin, nil, func() (bool, error) {
 		h, err := s.museum.Held(ctx, tenant)
 		if err != nil {
 			return false, err
@@ -183,28 +172,6 @@ func (s *stager) listed(ctx context.Context, tenant string, added held) error {
 		return unavailable("ChartMuseum took chart %s and does not list it after %s", missing, listedWithin)
 	}
 	return err
-}
-
-var errPatience = errors.New("not in time")
-
-// poll asks until the answer is yes, at most for the time given.
-func poll(ctx context.Context, every, within time.Duration, ask func() (bool, error)) error {
-	deadline := time.NewTimer(within)
-	defer deadline.Stop()
-	again := time.NewTicker(every)
-	defer again.Stop()
-	for {
-		if yes, err := ask(); yes || err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-deadline.C:
-			return errPatience
-		case <-again.C:
-		}
-	}
 }
 
 // deleted empties the repository of a group that is gone, but for what HelmCharts need

@@ -39,6 +39,9 @@ func (s *stager) prepareOne(ctx context.Context, app *v1alpha1.Application, sinc
 		if err != nil {
 			return nil, err
 		}
+		if err := s.guard.check(from, secret); err != nil {
+			return nil, err
+		}
 		if ref.Credentials, err = registry.CredentialsOf(secret.Data); err != nil {
 			return nil, refusal.Becausef(v1alpha1.ReasonAuthenticationFailed, "Secret %s: %w", client.ObjectKeyFromObject(secret), err)
 		}

@@ -52,9 +52,16 @@ func (s *stager) provide(ctx context.Context, group *v1alpha1.ApplicationGroup, 
 	want = slices.CompactFunc(want, func(a, b wanted) bool { return a.name == b.name })
 
 	p := &provision{stager: s, group: group, applied: map[string]time.Time{}}
+	every, rung := tick, (<-chan struct{})(nil)
+	if s.bells != nil {
+		var leave func()
+		rung, leave = s.bells.hear(v1alpha1.Shorten(group.Name, v1alpha1.MaxLabel))
+		defer leave()
+		every = seldom
+	}
 	for {
 		left := len(want)
-		err := poll(ctx, tick, s.patience, func() (bool, error) {
+		err := poll(ctx, every, s.patience, rung, func() (bool, error) {
 			ok, err := p.step(ctx, &want, pushed)
 			return ok || len(want) < left, err
 		})
@@ -85,11 +92,15 @@ func (p *provision) step(ctx context.Context, want *[]wanted, pushed bool) (bool
 		return false, nil
 	}
 	var left []wanted
+	var writes []func() error
 	p.pending = nil
 	for _, w := range *want {
-		why, err := p.chart(ctx, w)
+		why, write, err := p.chart(ctx, w)
 		if err != nil {
 			return false, err
+		}
+		if write != nil {
+			writes = append(writes, write)
 		}
 		if why != "" {
 			left, p.pending = append(left, w), append(p.pending, why)
@@ -99,6 +110,11 @@ func (p *provision) step(ctx context.Context, want *[]wanted, pushed bool) (bool
 		p.poked = p.now() // it is at work: give it its time
 	}
 	*want = left
+	errs := make([]error, len(writes))
+	each(len(writes), func(i int) { errs[i] = writes[i]() })
+	if err := errors.Join(errs...); err != nil {
+		return false, err
+	}
 	if len(left) > 0 && p.now().Sub(p.poked) >= pokeEvery {
 		_, err = p.poke(ctx, repo)
 	}
@@ -133,41 +149,51 @@ func (p *provision) repository(ctx context.Context) (*sourcev1.HelmRepository, e
 	if err != nil {
 		return nil, err
 	}
-	if ok && p.ours(repo) && repo.Spec.URL == want.Spec.URL && !repo.Spec.Suspend {
+	if ok && p.ours(repo) && repo.Spec.URL == want.Spec.URL && knows(repo, want) && !repo.Spec.Suspend {
 		return repo, nil
 	}
 	if leaving(repo) {
 		return nil, nil
 	}
+	if p.recently(want.Kind + " " + want.Name) {
+		return nil, nil
+	}
 	return nil, p.apply(ctx, want)
 }
 
-// chart says why a HelmChart is not ready; nothing where it is.
-func (p *provision) chart(ctx context.Context, w wanted) (why string, err error) {
+// chart says why a HelmChart is not ready, nothing where it is, and gives what is to be
+// written for it now.
+func (p *provision) chart(ctx context.Context, w wanted) (why string, write func() error, err error) {
 	want := stage.HelmChart(p.group, p.namespace, w.piece)
 	c := &sourcev1.HelmChart{}
 	ok, err := p.get(ctx, w.name, c)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	if leaving(c) {
-		return "HelmChart " + w.name + " is being deleted", nil
+		return "HelmChart " + w.name + " is being deleted", nil, nil
 	}
 	if !ok || !p.ours(c) || c.Spec.Chart != want.Spec.Chart || c.Spec.Version != want.Spec.Version || c.Spec.SourceRef != want.Spec.SourceRef || c.Spec.Suspend {
-		return "HelmChart " + w.name + " is not there yet", p.apply(ctx, want)
+		if !p.recently(want.Kind + " " + w.name) {
+			write = func() error { return p.apply(ctx, want) }
+		}
+		return "HelmChart " + w.name + " is not there yet", write, nil
 	}
 	if _, marked := c.Annotations[v1alpha1.AnnotationUnusedSince]; marked {
 		// Whoever is about to collect it finds it changed, and lets it be.
-		return "HelmChart " + w.name + " is being taken into use again", p.unmark(ctx, w.name)
+		if !p.recently("mark of " + w.name) {
+			write = func() error { return p.unmark(ctx, w.name) }
+		}
+		return "HelmChart " + w.name + " is being taken into use again", write, nil
 	}
 	if !ready(c) {
-		return "HelmChart " + w.name + " is not ready" + saidBy(c.Status.Conditions), nil
+		return "HelmChart " + w.name + " is not ready" + saidBy(c.Status.Conditions), nil, nil
 	}
 	// source-controller keeps the very bytes; it may be set to another kind of digest.
 	if d := c.Status.Artifact.Digest; strings.HasPrefix(d, "sha256:") && d != w.piece.Digest {
-		return fmt.Sprintf("HelmChart %s has an archive with digest %s, %s was staged", w.name, d, w.piece.Digest), nil
+		return fmt.Sprintf("HelmChart %s has an archive with digest %s, %s was staged", w.name, d, w.piece.Digest), nil, nil
 	}
-	return "", nil
+	return "", nil, nil
 }
 
 func ready(c *sourcev1.HelmChart) bool {
@@ -204,31 +230,30 @@ func (p *provision) ours(o client.Object) bool {
 	})
 }
 
-// apply makes an object what it should be. It is called again until the informer
-// shows it, and acts now and then.
+// recently tells whether something was written just now, which the informer need not
+// show yet; where it was not, it is to be now.
+func (p *provision) recently(key string) bool {
+	if at, ok := p.applied[key]; ok && p.now().Sub(at) < applyEvery {
+		return true
+	}
+	p.applied[key] = p.now()
+	return false
+}
+
+// apply makes an object what it should be.
 func (p *provision) apply(ctx context.Context, source client.Object) error {
 	o, err := stage.Unstructured(source)
 	if err != nil {
 		return err
 	}
-	key := o.GetKind() + " " + o.GetName()
-	if at, ok := p.applied[key]; ok && p.now().Sub(at) < applyEvery {
-		return nil
-	}
-	p.applied[key] = p.now()
 	if err := p.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), client.FieldOwner(fieldManager), client.ForceOwnership); err != nil {
-		return fmt.Errorf("applying %s: %w", key, err)
+		return fmt.Errorf("applying %s %s: %w", o.GetKind(), o.GetName(), err)
 	}
 	return nil
 }
 
 // unmark takes a HelmChart into use again that was marked as unused.
 func (p *provision) unmark(ctx context.Context, name string) error {
-	key := "mark of " + name
-	if at, ok := p.applied[key]; ok && p.now().Sub(at) < applyEvery {
-		return nil
-	}
-	p.applied[key] = p.now()
 	at := &sourcev1.HelmChart{ObjectMeta: metav1.ObjectMeta{Namespace: p.namespace, Name: name}}
 	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, v1alpha1.AnnotationUnusedSince)
 	if err := p.client.Patch(ctx, at, client.RawPatch(types.MergePatchType, patch), client.FieldOwner(fieldManager)); client.IgnoreNotFound(err) != nil {

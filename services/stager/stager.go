@@ -5,6 +5,7 @@
 package stager
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
+	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -39,13 +42,17 @@ const (
 	consumer = "stager"
 	// fieldManager of all that we apply.
 	fieldManager = "orkestra-stager"
-	// parallel is how many charts of one group are fetched, split or pushed at a time.
-	parallel = 4
+	// parallel is how many charts of one group are fetched, pushed or applied at a time.
+	parallel = 8
+	// notice is how long a group is staged before its status says so.
+	notice = 300 * time.Millisecond
 )
 
 type options struct {
 	museumURL       string
 	stagingURL      string
+	stagingSecret   string
+	credentials     string
 	allowPrivate    bool
 	workers         int
 	cacheMiB        int64
@@ -76,6 +83,9 @@ Any number of replicas may run side by side. A temporary directory has to be wri
 		Example: `  # Against servers that listen on this machine, with charts on it too
   orkestra-stager --kubeconfig ~/.kube/config --chartmuseum-url http://127.0.0.1:8088 --allow-private-registries
 
+  # A ChartMuseum that asks who it is, and the Secret by which source-controller tells it
+  orkestra-stager --chartmuseum-url http://chartmuseum:8080 --staging-credentials /etc/orkestra/chartmuseum --staging-secret orkestra-chartmuseum
+
   # source-controller reaches ChartMuseum under another name
   orkestra-stager --chartmuseum-url http://127.0.0.1:8088 --staging-url http://chartmuseum.orkestra:8080
 
@@ -84,6 +94,8 @@ Any number of replicas may run side by side. A temporary directory has to be wri
     --allow-hosts ghcr.io --allow-hosts '*.example.com' --allow-hosts registry.infra --plain-http-hosts registry.infra:5000`,
 		AddFlags: func(fs *pflag.FlagSet) {
 			fs.StringVar(&o.museumURL, "chartmuseum-url", "", "ChartMuseum that holds the staged charts (started with --depth=1)")
+			fs.StringVar(&o.credentials, "staging-credentials", "", "directory with the files username and password for ChartMuseum, such as a mounted Secret; they are read for each request (default: it is not asked for any)")
+			fs.StringVar(&o.stagingSecret, "staging-secret", "", "Secret in --namespace with the keys username and password, by which source-controller reads from ChartMuseum (default: none)")
 			fs.StringVar(&o.stagingURL, "staging-url", "", "the same ChartMuseum as source-controller reaches it (default: --chartmuseum-url)")
 			fs.BoolVar(&o.allowPrivate, "allow-private-registries", false, "fetch charts from loopback, link-local and private addresses too, and through a proxy")
 			fs.StringSliceVar(&o.allowHosts, "allow-hosts", nil, "the only hosts that charts, their indexes, proofs and tokens may come from, exact (ghcr.io) or all below a name (*.example.com); may be given several times (default: any host)")
@@ -135,6 +147,9 @@ func (o *options) validate() error {
 			errs = append(errs, fmt.Errorf("%s: a name and password in the URL would show in the cluster; leave them out", flag))
 		}
 	}
+	if o.stagingSecret != "" && len(validation.IsDNS1123Subdomain(o.stagingSecret)) > 0 {
+		errs = append(errs, fmt.Errorf("--staging-secret %q: want the name of a Secret, without a namespace", o.stagingSecret))
+	}
 	if o.workers < 1 {
 		errs = append(errs, fmt.Errorf("--workers %d: want at least 1", o.workers))
 	}
@@ -165,13 +180,18 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 	// would hand it on to ours.
 	log.SetOutput(io.Discard)
 
-	museum, err := newMuseum(o.museumURL)
+	as := login(o.credentials)
+	// Better now than in the first rollout.
+	if _, _, err := as.read(); err != nil {
+		return err
+	}
+	museums, err := hosts(o.museumURL, o.stagingURL)
 	if err != nil {
 		return err
 	}
-	staging := o.stagingURL
-	if staging == "" {
-		staging = o.museumURL
+	museum, err := newMuseum(o.museumURL, as)
+	if err != nil {
+		return err
 	}
 	s := &stager{
 		client: e.Manager.GetClient(),
@@ -184,15 +204,28 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 		tagged:    lru.New[stage.Piece](o.cacheMiB << 20),
 		slots:     make(chan struct{}, splitting),
 		namespace: e.Namespace,
-		staging:   staging,
+		staging:   stage.Staging{URL: cmp.Or(o.stagingURL, o.museumURL), Secret: o.stagingSecret},
+		guard:     guard{login: as, secret: client.ObjectKey{Namespace: e.Namespace, Name: o.stagingSecret}, hosts: museums},
 		patience:  o.patience,
+		bells:     &bells{},
 		now:       time.Now,
 		log:       e.Log,
 	}
 	// Begin to watch now, rather than in the first rollout.
 	for _, kind := range []client.Object{&sourcev1.HelmChart{}, &sourcev1.HelmRepository{}} {
-		if _, err := e.Manager.GetCache().GetInformer(ctx, kind, cache.BlockUntilSynced(false)); err != nil {
+		informer, err := e.Manager.GetCache().GetInformer(ctx, kind, cache.BlockUntilSynced(false))
+		if err != nil {
 			return fmt.Errorf("watching %T: %w", kind, err)
+		}
+		if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+			AddFunc: s.bells.ring, UpdateFunc: func(_, o any) { s.bells.ring(o) }, DeleteFunc: s.bells.ring,
+		}); err != nil {
+			return fmt.Errorf("watching %T: %w", kind, err)
+		}
+	}
+	if o.stagingSecret != "" {
+		if err := e.Manager.Add(manager.RunnableFunc(s.keepAligned)); err != nil {
+			return fmt.Errorf("adding the look at HelmRepositories: %w", err)
 		}
 	}
 	if o.collectEvery > 0 {
@@ -225,11 +258,15 @@ type stager struct {
 	slots chan struct{}
 	// namespace of HelmCharts and HelmRepositories.
 	namespace string
-	// staging is the staging repository's URL as source-controller knows it.
-	staging  string
+	// staging is the staging repository as source-controller knows it, guard what keeps
+	// its password from other hosts.
+	staging  stage.Staging
+	guard    guard
 	patience time.Duration
-	now      func() time.Time
-	log      *slog.Logger
+	// bells ring when a HelmChart or a HelmRepository has changed; nil where nobody rings.
+	bells *bells
+	now   func() time.Time
+	log   *slog.Logger
 }
 
 func (s *stager) handle(ctx context.Context, f events.Fact) ([]events.Fact, error) {

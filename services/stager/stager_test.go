@@ -16,6 +16,8 @@ func TestOptions(t *testing.T) {
 		"None":     {func(o *options) { o.museumURL = "" }, "--chartmuseum-url is missing"},
 		"NotHTTP":  {func(o *options) { o.stagingURL = "oci://museum" }, "--staging-url"},
 		"Password": {func(o *options) { o.museumURL = "http://user:canary@museum" }, "leave them out"},
+		"Secret":   {func(o *options) { o.stagingSecret = "orkestra-chartmuseum" }, ""},
+		"Secrets":  {func(o *options) { o.stagingSecret = "orkestra/museum" }, "--staging-secret"},
 		"Workers":  {func(o *options) { o.workers = 0 }, "--workers"},
 		"Cache":    {func(o *options) { o.cacheMiB = 0 }, "--chart-cache-size"},
 		"Patience": {func(o *options) { o.patience = 0 }, "--ready-timeout"},

@@ -141,7 +141,7 @@ func TestTroubleWithTheMuseum(t *testing.T) {
 			server.Config.ErrorLog = nil
 			server.Start()
 			defer server.Close()
-			m, err := newMuseum(server.URL)
+			m, err := newMuseum(server.URL, "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -186,7 +186,7 @@ func TestTheMuseumIsRestarted(t *testing.T) {
 	w := newWorld(t, g)
 	s := &shelves{charts: map[string][]byte{}}
 	first := httptest.NewServer(s)
-	m, err := newMuseum(first.URL)
+	m, err := newMuseum(first.URL, "")
 	if err != nil {
 		t.Fatal(err)
 	}

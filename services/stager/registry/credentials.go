@@ -32,14 +32,23 @@ type login struct {
 	tls                *tls.Config
 }
 
-// discreet is an error without what is secret: a server that was told may repeat it in
-// whatever goes into a message, a host to redirect to or a line that is not HTTP.
 func (l login) discreet(err error) error {
+	return Discreet(err, l.password, l.token, l.refresh, Basic(l.username, l.password))
+}
+
+// Basic is how HTTP's basic authentication writes who asks.
+func Basic(username, password string) string {
+	return base64.StdEncoding.EncodeToString([]byte(username + ":" + password))
+}
+
+// Discreet is an error without what is secret: a server that was told may repeat it in
+// whatever goes into a message, a host to redirect to or a line that is not HTTP. What
+// is shorter than four bytes is not looked for.
+func Discreet(err error, secrets ...string) error {
 	if err == nil {
 		return nil
 	}
-	basic := base64.StdEncoding.EncodeToString([]byte(l.username + ":" + l.password))
-	for _, secret := range []string{l.password, l.token, l.refresh, basic} {
+	for _, secret := range secrets {
 		if len(secret) >= 4 && strings.Contains(err.Error(), secret) {
 			return &refusal.Error{Reason: refusal.Reason(err), Err: errors.New("what the server answers cannot be told here, as it repeats the credentials")}
 		}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -18,17 +19,30 @@ import (
 // the loss of its store.
 const sourceInterval = 24 * time.Hour
 
-// HelmRepository is the staging repository of a group: its tenant of the ChartMuseum
-// at the URL staging. It is named like the group.
-func HelmRepository(group *v1alpha1.ApplicationGroup, namespace, staging string) *sourcev1.HelmRepository {
-	return &sourcev1.HelmRepository{
+// Staging is the staging repository, as source-controller reaches it.
+type Staging struct {
+	// URL of the ChartMuseum, of which each group has a tenant.
+	URL string
+	// Secret with username and password, in the namespace of the HelmRepositories;
+	// empty: who reads is not asked.
+	Secret string
+}
+
+// HelmRepository is the staging repository of a group: its tenant. It is named like the
+// group.
+func HelmRepository(group *v1alpha1.ApplicationGroup, namespace string, staging Staging) *sourcev1.HelmRepository {
+	repo := &sourcev1.HelmRepository{
 		TypeMeta:   sourceType(sourcev1.HelmRepositoryKind),
 		ObjectMeta: sourceMeta(group, namespace, group.Name),
 		Spec: sourcev1.HelmRepositorySpec{
-			URL:      strings.TrimSuffix(staging, "/") + "/" + group.Name,
+			URL:      strings.TrimSuffix(staging.URL, "/") + "/" + group.Name,
 			Interval: metav1.Duration{Duration: sourceInterval},
 		},
 	}
+	if staging.Secret != "" {
+		repo.Spec.SecretRef = &meta.LocalObjectReference{Name: staging.Secret}
+	}
+	return repo
 }
 
 // HelmChart is a staged piece of a group, for its HelmRelease to refer to. Pieces

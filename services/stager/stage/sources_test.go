@@ -20,7 +20,7 @@ func TestSources(t *testing.T) {
 		object runtime.Object
 		want   string
 	}{
-		"a group has one repository, of its own name": {stage.HelmRepository(group, "orkestra", "http://museum/"), `
+		"a group has one repository, of its own name": {stage.HelmRepository(group, "orkestra", stage.Staging{URL: "http://museum/"}), `
 apiVersion: source.toolkit.fluxcd.io/v1
 kind: HelmRepository
 metadata:
@@ -30,6 +30,17 @@ metadata:
   namespace: orkestra
   ownerReferences: [{apiVersion: orkestra.azure.microsoft.com/v1alpha1, kind: ApplicationGroup, name: shop, uid: 1-2}]
 spec: {interval: 24h0m0s, url: http://museum/shop}
+`},
+		"where the repository has a password it names the Secret": {stage.HelmRepository(group, "orkestra", stage.Staging{URL: "http://museum", Secret: "museum"}), `
+apiVersion: source.toolkit.fluxcd.io/v1
+kind: HelmRepository
+metadata:
+  finalizers: [finalizers.fluxcd.io]
+  labels: {orkestra.azure.microsoft.com/heritage: orkestra, orkestra.azure.microsoft.com/owner: shop}
+  name: shop
+  namespace: orkestra
+  ownerReferences: [{apiVersion: orkestra.azure.microsoft.com/v1alpha1, kind: ApplicationGroup, name: shop, uid: 1-2}]
+spec: {interval: 24h0m0s, secretRef: {name: museum}, url: http://museum/shop}
 `},
 		"a piece has a chart that refers to it": {stage.HelmChart(group, "orkestra", piece), `
 apiVersion: source.toolkit.fluxcd.io/v1
