@@ -3,6 +3,7 @@ package intake
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,11 +31,6 @@ import (
 )
 
 const (
-	// maxInHand bounds the deliveries that are read and stored at a time: each may have
-	// receive.MaxBody in memory.
-	maxInHand = 64
-	// handWait is how long a delivery waits for its turn.
-	handWait = time.Second
 	// storeTime is how long the stream has to store what was said.
 	storeTime = 2 * time.Second
 	// readTime is how long a sender may take for a request.
@@ -63,7 +60,7 @@ type endpoint struct {
 	say       func(context.Context, ...events.Fact) error
 	log       *slog.Logger
 	now       func() time.Time
-	inHand    chan struct{}
+	inHand    *semaphore.Weighted
 	total     *prometheus.CounterVec
 	took      *prometheus.HistogramVec
 }
@@ -80,8 +77,9 @@ func (e *endpoint) newMetrics(r prometheus.Registerer) error {
 	return errors.Join(r.Register(e.total), r.Register(e.took))
 }
 
-// serve listens until ctx is done, from when the receivers are known on.
-func (e *endpoint) serve(addr string, load func(context.Context) error) manager.RunnableFunc {
+// serve listens until ctx is done, from when the receivers are known on; in plain HTTP where
+// there is no config.
+func (e *endpoint) serve(addr string, config *tls.Config, load func(context.Context) error) manager.RunnableFunc {
 	return func(ctx context.Context) error {
 		if err := load(ctx); err != nil {
 			return err
@@ -89,6 +87,9 @@ func (e *endpoint) serve(addr string, load func(context.Context) error) manager.
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 		if err != nil {
 			return fmt.Errorf("listening for webhooks: %w", err)
+		}
+		if config != nil {
+			l = tls.NewListener(l, config)
 		}
 		s := &manager.Server{Name: "webhooks", Listener: l, Server: &http.Server{
 			Handler: e, MaxHeaderBytes: maxHeader, ReadHeaderTimeout: readTime / 2, ReadTimeout: readTime,
@@ -146,16 +147,11 @@ func (e *endpoint) take(w http.ResponseWriter, req *http.Request, at *listener) 
 		w.Header().Set("Allow", http.MethodPost)
 		return problem(http.StatusMethodNotAllowed, webhookRefused, "send a POST")
 	}
-	turn := time.NewTimer(handWait)
-	defer turn.Stop()
-	select {
-	case e.inHand <- struct{}{}:
-		defer func() { <-e.inHand }()
-	case <-turn.C:
+	letGo, ok := e.hold(req, at)
+	if !ok {
 		return unavailable("there are too many deliveries at a time")
-	case <-req.Context().Done():
-		return unavailable("the request was given up")
 	}
+	defer letGo()
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, receive.MaxBody))
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		return problem(http.StatusRequestEntityTooLarge, webhookRefused, fmt.Sprintf("the body has more than %d bytes", receive.MaxBody))

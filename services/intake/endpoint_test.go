@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -106,7 +107,9 @@ func TestTheStatusOfAReceiver(t *testing.T) {
 func TestAChangeDoesNotRefillTheLimit(t *testing.T) {
 	l := newListeners()
 	key := client.ObjectKey{Name: "ci"}
-	make2 := func() *listener { return &listener{receiver: receiver(), limit: rate.NewLimiter(1, 2)} }
+	make2 := func() *listener {
+		return &listener{receiver: receiver(), limit: rate.NewLimiter(1, 2), inHand: semaphore.NewWeighted(maxOfOne)}
+	}
 	l.put(key, "/a", make2())
 	l.at("/a").limit.AllowN(time.Now(), 2)
 	l.put(key, "/b", make2())
@@ -121,7 +124,7 @@ func TestOverARealStream(t *testing.T) {
 	nats := eventstest.Single(t)
 	first, second := eventstest.Bus(t, nats.URL(), "intake"), eventstest.Bus(t, nats.URL(), "intake")
 	h := newHooked(t, first.Say, shop(anyVersion), receiver(), tokens("orkestra"))
-	other := &endpoint{client: h, listeners: h.known.listeners, namespace: "orkestra", say: second.Say, log: h.end.log, now: time.Now, inHand: make(chan struct{}, 1), total: h.end.total, took: h.end.took}
+	other := &endpoint{client: h, listeners: h.known.listeners, namespace: "orkestra", say: second.Say, log: h.end.log, now: time.Now, inHand: semaphore.NewWeighted(maxInHand), total: h.end.total, took: h.end.took}
 	own := h.end
 	for i := range 10 {
 		h.end = own

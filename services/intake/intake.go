@@ -15,6 +15,7 @@ import (
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"github.com/spf13/pflag"
+	"golang.org/x/sync/semaphore"
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -35,11 +36,16 @@ import (
 	"orkestra.dev/services/intake/admit"
 )
 
+// listening is how many events are handled side by side at least. One waits for the bus
+// most of its time, and a thousand webhooks may come in a second.
+const listening = 32
+
 type options struct {
 	workers        int
 	webhookAddr    string
 	webhookCertDir string
 	receiverAddr   string
+	receiverTLS    certificate
 }
 
 // New is the intake as a service.
@@ -65,11 +71,16 @@ Any number of replicas may run side by side.`,
   orkestra-intake --kubeconfig ~/.kube/config --nats-url nats://127.0.0.1:4222
 
   # With the admission webhook; the directory holds tls.crt and tls.key
-  orkestra-intake --webhook-addr :9443 --webhook-cert-dir /etc/orkestra/webhook`,
+  orkestra-intake --webhook-addr :9443 --webhook-cert-dir /etc/orkestra/webhook
+
+  # With the webhooks of Receivers over TLS; the files are those of a Secret of type kubernetes.io/tls
+  orkestra-intake --receiver-addr :9292 --receiver-tls-cert /etc/orkestra/receivers/tls.crt --receiver-tls-key /etc/orkestra/receivers/tls.key`,
 		AddFlags: func(fs *pflag.FlagSet) {
 			fs.IntVar(&o.workers, "workers", 4, "groups that are looked at side by side")
 			fs.StringVar(&o.webhookAddr, "webhook-addr", "", "address of the admission webhook (https); empty switches it off")
-			fs.StringVar(&o.receiverAddr, "receiver-addr", "", "address of the webhooks of Receivers (http); empty switches them off")
+			fs.StringVar(&o.receiverAddr, "receiver-addr", "", "address of the webhooks of Receivers; empty switches them off")
+			fs.StringVar(&o.receiverTLS.cert, "receiver-tls-cert", "", "file with the certificate of --receiver-addr (PEM), read again when it changes; empty is plain HTTP")
+			fs.StringVar(&o.receiverTLS.key, "receiver-tls-key", "", "file with the key of --receiver-tls-cert (PEM)")
 			fs.StringVar(&o.webhookCertDir, "webhook-cert-dir", "", "directory with tls.crt and tls.key of the admission webhook")
 		},
 		Validate: o.validate,
@@ -101,6 +112,7 @@ func (o *options) validate() error {
 			errs = append(errs, fmt.Errorf("--receiver-addr %q: want host:port or :port", o.receiverAddr))
 		}
 	}
+	errs = append(errs, o.receiverTLS.validate(o.receiverAddr))
 	return errors.Join(errs...)
 }
 
@@ -158,7 +170,7 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 	}
 	// What happens to a group that is being deleted may have been the last thing
 	// that its finalizer waited for.
-	return e.Consume("intake", o.workers, func(ctx context.Context, f events.Fact) ([]events.Fact, error) {
+	return e.Consume("intake", max(o.workers, listening), func(ctx context.Context, f events.Fact) ([]events.Fact, error) {
 		switch p := f.Data.(type) {
 		case events.WebhookReceived:
 			return nil, hooks.handle(ctx, f, p)
@@ -200,12 +212,16 @@ func (o *options) receivers(ctx context.Context, e *service.Env) (*webhooks, err
 	}
 	ep := &endpoint{
 		client: e.Manager.GetClient(), listeners: known.listeners, namespace: e.Namespace, say: e.Say,
-		log: e.Log, now: time.Now, inHand: make(chan struct{}, maxInHand),
+		log: e.Log, now: time.Now, inHand: semaphore.NewWeighted(maxInHand),
 	}
 	if err := ep.newMetrics(e.Registerer); err != nil {
 		return nil, fmt.Errorf("registering the metrics of webhooks: %w", err)
 	}
-	if err := e.Manager.Add(ep.serve(o.receiverAddr, known.load)); err != nil {
+	config, err := o.receiverTLS.config(e.Manager)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.Manager.Add(ep.serve(o.receiverAddr, config, known.load)); err != nil {
 		return nil, fmt.Errorf("adding the webhooks: %w", err)
 	}
 	return hooks, nil

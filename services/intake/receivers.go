@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -34,6 +35,8 @@ type listener struct {
 	receiver *v1alpha1.Receiver
 	token    []byte
 	limit    *rate.Limiter
+	// inHand bounds what is read and stored at a time, in bytes.
+	inHand *semaphore.Weighted
 }
 
 // listeners by the digest of their path, so that looking one up tells nothing about it.
@@ -55,14 +58,16 @@ func (l *listeners) at(path string) *listener {
 }
 
 // put a listener at a path, and nowhere else; nil is none. What it has taken in already
-// still counts against its limit.
+// still counts against its limits.
 func (l *listeners) put(key types.NamespacedName, path string, next *listener) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := sha256.Sum256([]byte(l.paths[key]))
-	if old := l.byPath[before]; old != nil && next != nil && old.receiver.UID == next.receiver.UID &&
-		old.limit.Limit() == next.limit.Limit() && old.limit.Burst() == next.limit.Burst() {
-		next.limit = old.limit
+	if old := l.byPath[before]; old != nil && next != nil && old.receiver.UID == next.receiver.UID {
+		next.inHand = old.inHand
+		if old.limit.Limit() == next.limit.Limit() && old.limit.Burst() == next.limit.Burst() {
+			next.limit = old.limit
+		}
 	}
 	delete(l.byPath, before)
 	delete(l.paths, key)
@@ -171,6 +176,7 @@ func (r *receivers) listen(ctx context.Context, receiver *v1alpha1.Receiver) (me
 	requests, period := receiver.Limit()
 	r.listeners.put(key, receive.Path(token, receiver.Name, receiver.Namespace), &listener{
 		receiver: receiver, token: token, limit: rate.NewLimiter(rate.Limit(float64(requests)/period.Seconds()), requests),
+		inHand: semaphore.NewWeighted(maxOfOne),
 	})
 	message := "deliveries are heard"
 	if receiver.Spec.Suspend {

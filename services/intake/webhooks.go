@@ -57,6 +57,9 @@ type webhooks struct {
 	log  *slog.Logger
 	now  func() time.Time
 
+	// turns of the deliveries that wait for a group.
+	turns turns
+
 	mu    sync.Mutex
 	heard receive.Mark
 }
@@ -168,7 +171,9 @@ func (w *webhooks) pushed(ctx context.Context, d delivery) (wait time.Duration, 
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
 		in, err := w.request(ctx, d, groups[name])
 		errs = append(errs, err)
-		wait = max(wait, in)
+		if in > 0 && (wait == 0 || in < wait) {
+			wait = in
+		}
 	}
 	return wait, errors.Join(errs...)
 }
@@ -198,8 +203,11 @@ func (w *webhooks) request(ctx context.Context, d delivery, group *v1alpha1.Appl
 		}
 		now := w.now()
 		next := receive.NextRequest(group, d.mark, now)
-		if next.Covered || next.Wait > 0 {
-			return next.Wait, nil
+		if next.Covered {
+			return 0, nil
+		}
+		if next.Wait > 0 {
+			return w.turns.wait(group.Name, group.Annotations[v1alpha1.AnnotationRequestedAt], d.id, next, now), nil
 		}
 		if d.dry {
 			w.say(ctx, d, group, eventDryRun, fmt.Sprintf("would ask for group %s: %s", group.Name, why))

@@ -23,12 +23,13 @@ import (
 	"orkestra.dev/services/intake/receive"
 )
 
-// A thousand deliveries a second for ten seconds: none is answered with 2xx that the
-// stream does not have, and memory stays flat. What a machine cannot store is refused.
-func TestAThousandDeliveriesASecond(t *testing.T) {
+// A thousand deliveries in a second: none is answered with 2xx that the stream does not
+// have, and memory stays flat. What a machine cannot store is refused. How fast it is, is
+// for bench/webhooks to say.
+func TestAThousandDeliveriesInASecond(t *testing.T) {
 	const (
 		rate    = 1000
-		seconds = 10
+		seconds = 1
 		step    = 10 * time.Millisecond
 		// grown is how much the heap in use may have grown at the end, which is far less
 		// than what was sent.

@@ -29,11 +29,18 @@ func (m Mark) upTo(other Mark) bool {
 	return m.Sequence <= other.Sequence && m.Time.Before(other.Time.Add(skew))
 }
 
-// Later is the one of two marks that was said later, as their times have it.
+// Later is a mark up to which both are: events that are said at about the same time are not
+// stored in the order of their times. Of two that are further apart it is the later one.
 func (m Mark) Later(other Mark) Mark {
-	if other.Time.After(m.Time) {
+	switch apart := other.Time.Sub(m.Time); {
+	case apart > skew:
 		return other
+	case apart < -skew:
+		return m
+	case apart > 0:
+		m.Time = other.Time
 	}
+	m.Sequence = max(m.Sequence, other.Sequence)
 	return m
 }
 
@@ -50,8 +57,10 @@ type asked struct {
 type Next struct {
 	// Covered: the group was asked for since.
 	Covered bool
-	// Wait is for how long the group is to be left alone, since it was asked for just now.
+	// Wait is in how long to look again at the group, since it was asked for just now.
 	Wait time.Duration
+	// AtMost is in how long there is nothing more to wait for, whatever the group does.
+	AtMost time.Duration
 }
 
 // NextRequest decides about an event and a group that it is news to. Requests are
@@ -74,9 +83,9 @@ func NextRequest(group *v1alpha1.ApplicationGroup, m Mark, now time.Time) Next {
 	case since < 0:
 		return Next{}
 	case since < Spacing:
-		return Next{Wait: Spacing - since}
+		return Next{Wait: Spacing - since, AtMost: Settling - since}
 	case since < Settling && group.Status.LastHandledReconcileAt != at:
-		return Next{Wait: Spacing}
+		return Next{Wait: Spacing, AtMost: max(Settling-since, Spacing)}
 	default:
 		return Next{}
 	}

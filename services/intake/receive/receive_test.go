@@ -145,6 +145,11 @@ func TestPayloadsOfTheSenders(t *testing.T) {
 			want: Delivery{Event: "push", Charts: []events.ChartVersion{{Registry: "192.168.100.227:5000", Name: "hello-world", Version: "1.0.0+build.7",
 				Digest: digest("fea8895f450959fa676bcc1df0611ea93823a735a01205fd8622846041d0c7cf")}}},
 		},
+		"GitLab's registry": {
+			kind: v1alpha1.ReceiverOCI, body: payload(t, "gitlab-registry-push.json"),
+			want: Delivery{ID: "5a3c9a4e-3f0e-4d6a-9d0e-2f0a7c1f3b11", Event: "push", Charts: []events.ChartVersion{{Registry: "registry.example.com/group/test/container",
+				Name: "web", Version: "1.4.0", Digest: digest("fea8895f450959fa676bcc1df0611ea93823a735a01205fd8622846041d0c7cf")}}},
+		},
 		"An upload to ChartMuseum": {
 			kind: v1alpha1.ReceiverChartMuseum,
 			body: []byte(`{"repository":"https://charts.example.com:443/team/","name":"app","version":"1.0.0","urls":["charts/app-1.0.0.tgz"],"digest":"` + strings.Repeat("a", 64) + `"}`),
