@@ -294,12 +294,35 @@ func (c *letterChoice) check(cmd *cobra.Command, args []string) (sequence uint64
 	return sequence, nil
 }
 
+// with reads the letters that the arguments mean, and does something with them.
+func (c *letterChoice) with(cmd *cobra.Command, args []string, from *stream, do func(context.Context, *events.Bus, []events.DeadLetter) error) error {
+	sequence, err := c.check(cmd, args)
+	if err != nil {
+		return err
+	}
+	return from.with(cmd.Context(), func(ctx context.Context, bus *events.Bus) error {
+		letters, err := c.letters(ctx, bus, sequence)
+		if err != nil {
+			return err
+		}
+		return do(ctx, bus, letters)
+	})
+}
+
 func (c *letterChoice) letters(ctx context.Context, bus *events.Bus, sequence uint64) ([]events.DeadLetter, error) {
 	if c.all {
 		return lettersOf(ctx, bus, c.filter)
 	}
 	l, err := oneLetter(ctx, bus, sequence)
 	return []events.DeadLetter{l}, err
+}
+
+// confirmAll asks whether it is to be done with so many letters, where there is a question and something to do.
+func confirmAll(cmd *cobra.Command, yes bool, question string, letters []events.DeadLetter) error {
+	if question == "" || len(letters) == 0 {
+		return nil
+	}
+	return confirm(cmd, yes, fmt.Sprintf(question, howMany(len(letters))))
 }
 
 func newLetterReplay(name string, open opener) *cobra.Command {
@@ -322,19 +345,13 @@ orkestra dlq replay 7
 orkestra dlq replay --all --consumer stager --yes`),
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			sequence, err := choice.check(cmd, args)
-			if err != nil {
-				return err
+			question := ""
+			if choice.all {
+				question = "Replay %s?"
 			}
-			return from.with(cmd.Context(), func(ctx context.Context, bus *events.Bus) error {
-				letters, err := choice.letters(ctx, bus, sequence)
-				if err != nil {
+			return choice.with(cmd, args, &from, func(ctx context.Context, bus *events.Bus, letters []events.DeadLetter) error {
+				if err := confirmAll(cmd, yes, question, letters); err != nil {
 					return err
-				}
-				if choice.all && len(letters) > 0 {
-					if err := confirm(cmd, yes, fmt.Sprintf("Replay %s?", howMany(len(letters)))); err != nil {
-						return err
-					}
 				}
 				r := replay{bus: bus, force: force}
 				if !force {
@@ -365,16 +382,8 @@ orkestra dlq discard 7 --yes
 orkestra dlq discard --all --group bookinfo`),
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			sequence, err := choice.check(cmd, args)
-			if err != nil {
-				return err
-			}
-			return from.with(cmd.Context(), func(ctx context.Context, bus *events.Bus) error {
-				letters, err := choice.letters(ctx, bus, sequence)
-				if err != nil || len(letters) == 0 {
-					return errors.Join(err, each(cmd, nil, "discarded", nil))
-				}
-				if err := confirm(cmd, yes, fmt.Sprintf("Discard %s for good?", howMany(len(letters)))); err != nil {
+			return choice.with(cmd, args, &from, func(_ context.Context, bus *events.Bus, letters []events.DeadLetter) error {
+				if err := confirmAll(cmd, yes, "Discard %s for good?", letters); err != nil {
 					return err
 				}
 				return each(cmd, letters, "discarded", func(ctx context.Context, l events.DeadLetter) error {

@@ -2,9 +2,11 @@ package command
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,10 +15,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"orkestra.dev/cli/internal/history"
+	"orkestra.dev/cli/internal/trace"
+	"orkestra.dev/cli/internal/tree"
+	"orkestra.dev/pkg/events"
 )
 
 func newHistory(name string, open opener) *cobra.Command {
 	c := cluster{program: name, open: open}
+	var from stream
 	var out output
 	cmd := &cobra.Command{
 		Use:   "history NAME",
@@ -37,7 +43,11 @@ versions that were resolved then, and the workflow that rolled it out.
   unknown       it was not rolled out whole, and its workflow is gone
 
 How many good revisions are kept is for spec.revisionHistoryLimit to say; a revision
-that is not good goes when a newer one is.`,
+that is not good goes when a newer one is.
+
+Where NATS is named (--nats-url, or NATS_URL) the stream says of each revision also who
+asked for it and why: the user or field manager, and the delivery of a webhook. The stream
+keeps that for 30 days unless it was told otherwise; 'orkestra trace' has the rest.`,
 		Example: examples(name, `
 orkestra history bookinfo
 
@@ -50,37 +60,81 @@ orkestra rollback bookinfo --revision 3`),
 			if err := out.check(cmd); err != nil {
 				return err
 			}
-			from, group, err := c.group(cmd.Context(), args[0])
+			api, group, err := c.group(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			revisions, err := c.revisions(cmd.Context(), from, group)
+			revisions, err := c.revisions(cmd.Context(), api, group)
 			if err != nil {
 				return err
 			}
 			slices.Reverse(revisions)
-			return out.write(cmd.OutOrStdout(), revisionViews(revisions), func(w io.Writer) error {
+			var reasons map[events.Rollout]history.Reason
+			if from.named() {
+				// What the cluster says is worth showing without the stream.
+				if reasons, err = from.reasons(cmd.Context(), group.Name); err != nil {
+					cmd.PrintErrf("who asked is not known: %v\n", err)
+				}
+			}
+			return out.write(cmd.OutOrStdout(), revisionViews(revisions, reasons), func(w io.Writer) error {
 				if len(revisions) == 0 {
 					cmd.PrintErrf("group %s has no revisions: nothing of it has been rolled out yet\n", group.Name)
 					return nil
 				}
-				return historyTable(w, revisions, time.Local)
+				return historyTable(w, revisions, reasons, time.Local)
 			})
 		},
 	}
 	out.add(cmd)
 	c.add(cmd.Flags())
+	from.add(cmd.Flags())
 	return cmd
 }
 
-func historyTable(w io.Writer, revisions []history.Revision, zone *time.Location) error {
+// named: somebody says where NATS is.
+func (s *stream) named() bool { return s.options.FromEnvironment(os.Getenv).URL != "" }
+
+// reasons of a group's rollouts, as far as the stream has them still.
+func (s *stream) reasons(ctx context.Context, group string) (map[events.Rollout]history.Reason, error) {
+	var facts []events.Fact
+	err := s.with(ctx, func(ctx context.Context, bus *events.Bus) error {
+		var asked []string
+		err := bus.Follow(ctx, events.FollowOptions{Group: group, Types: []events.Type{events.TypeGroupDesired}}, func(f events.Fact, _ []byte) error {
+			facts = append(facts, f)
+			if event := trace.OriginOf(f.Data).Event; event != "" {
+				asked = append(asked, event)
+			}
+			return nil
+		})
+		if err != nil || len(asked) == 0 {
+			return err
+		}
+		return bus.Follow(ctx, events.FollowOptions{Types: []events.Type{events.TypeWebhookReceived}}, func(f events.Fact, _ []byte) error {
+			if slices.Contains(asked, f.EventID()) {
+				facts = append(facts, f)
+			}
+			return nil
+		})
+	})
+	return history.Reasons(facts, traceDetails), err
+}
+
+func historyTable(w io.Writer, revisions []history.Revision, reasons map[events.Rollout]history.Reason, zone *time.Location) error {
 	header := []string{"REVISION", "GENERATION", "BEGUN", "STATUS", "CHARTS", "WORKFLOW"}
+	if reasons != nil {
+		header = slices.Insert(header, 4, "BY", "WHY")
+	}
 	var rows [][]string
 	for _, r := range revisions {
-		rows = append(rows, []string{
+		row := []string{
 			strconv.FormatInt(r.Number, 10), strconv.FormatInt(r.Rollout.Generation, 10), r.Created.In(zone).Format(time.DateTime),
 			string(r.Status), charts(r), r.Name,
-		})
+		}
+		if reasons != nil {
+			why := reasons[r.Rollout]
+			row = slices.Insert(row, 4, tree.OneLine(why.Who), tree.OneLine(why.Why))
+		}
+		rows = append(rows, row)
 	}
 	return table(w, slices.Index(header, "CHARTS"), header, rows)
 }
@@ -118,7 +172,10 @@ type revisionView struct {
 	Status      history.Status `json:"status"`
 	Good        bool           `json:"good"`
 	Workflow    string         `json:"workflow"`
-	Charts      []chartView    `json:"charts"`
+	// Origin is who asked for it, and Why in words, where the stream was asked and has it.
+	Origin events.Origin `json:"origin,omitzero"`
+	Why    string        `json:"why,omitempty"`
+	Charts []chartView   `json:"charts"`
 }
 
 type chartView struct {
@@ -129,12 +186,13 @@ type chartView struct {
 	Subcharts   map[string]string `json:"subcharts,omitempty"`
 }
 
-func revisionViews(revisions []history.Revision) []revisionView {
+func revisionViews(revisions []history.Revision, reasons map[events.Rollout]history.Reason) []revisionView {
 	out := []revisionView{}
 	for _, r := range revisions {
 		v := revisionView{
 			Revision: r.Number, Generation: r.Rollout.Generation, RequestedAt: r.Rollout.RequestedAt, Begun: r.Created.UTC(),
 			Status: r.Status, Good: r.Good(), Workflow: r.Name, Charts: []chartView{},
+			Origin: reasons[r.Rollout].Origin, Why: reasons[r.Rollout].Why,
 		}
 		resolved := r.Charts()
 		for _, app := range r.Staged {

@@ -32,7 +32,8 @@ const unknownUID = "00000000-0000-0000-0000-000000000000"
 
 func newRender(name string) *cobra.Command {
 	var from files
-	var out, staging string
+	var out string
+	var staging stage.Staging
 	var force bool
 	var options compile.Options
 	cmd := &cobra.Command{
@@ -107,7 +108,8 @@ helm template bookinfo rendered/charts/bookinfo-reviews-v1.tgz`),
 	fs := cmd.Flags()
 	fs.StringVar(&out, "out", "", "folder to write to; it must be empty or not be there")
 	fs.BoolVar(&force, "force", false, "write into a folder that is not empty, over what is there")
-	fs.StringVar(&staging, "staging-url", "http://chartmuseum."+compile.DefaultNamespace+".svc:8080", "URL of the staging repository, for the HelmRepository")
+	fs.StringVar(&staging.URL, "staging-url", "http://chartmuseum."+compile.DefaultNamespace+".svc:8080", "URL of the staging repository, for the HelmRepository")
+	fs.StringVar(&staging.Secret, "staging-secret", "", "Secret with the password of the staging repository, for the HelmRepository (default: none)")
 	fs.StringVarP(&options.Namespace, "namespace", "n", compile.DefaultNamespace, "namespace of Orkestra's Workflows and HelmCharts")
 	fs.Int64Var(&options.Parallelism, "parallelism", compile.DefaultParallelism, "releases that are in work at a time")
 	return cmd
@@ -139,7 +141,7 @@ type file struct {
 type rendering []file
 
 // render a group whose charts are split; values are those of its applications, by name.
-func render(group *v1alpha1.ApplicationGroup, apps []stage.Application, values map[string]map[string]any, staging string, options compile.Options) (rendering, error) {
+func render(group *v1alpha1.ApplicationGroup, apps []stage.Application, values map[string]map[string]any, staging stage.Staging, options compile.Options) (rendering, error) {
 	rollout := events.Rollout{Group: group.Name, UID: unknownUID, Generation: max(group.Generation, 1)}
 	staged := stage.Staged(group, apps).Applications
 	p, err := compile.Forward(compile.Input{Group: group, Staged: staged, Values: values, Rollout: rollout, Options: options})
@@ -200,7 +202,7 @@ func render(group *v1alpha1.ApplicationGroup, apps []stage.Application, values m
 
 // sources are the HelmRepository of the group, and the HelmCharts that its releases
 // refer to.
-func sources(group *v1alpha1.ApplicationGroup, apps []stage.Application, staging, namespace string) []client.Object {
+func sources(group *v1alpha1.ApplicationGroup, apps []stage.Application, staging stage.Staging, namespace string) []client.Object {
 	out := []client.Object{stage.HelmRepository(group, namespace, staging)}
 	there := map[string]bool{}
 	for _, app := range apps {

@@ -184,12 +184,15 @@ func registries(v *visit) {
 			v.find(Problem, "chartmuseum-unreachable", fmt.Sprintf("ChartMuseum does not answer: %v", p.Err), "No chart can be staged.", "see that it runs; "+p.URL+" is what was asked")
 		}
 	}
+	for _, p := range v.Passwords {
+		v.password(p)
+	}
 	for i := range v.Repositories.Value {
 		r := &v.Repositories.Value[i]
 		c := apimeta.FindStatusCondition(r.Status.Conditions, "Ready")
 		if c != nil && c.Status == metav1.ConditionFalse {
 			v.find(Problem, "repository-not-ready", fmt.Sprintf("HelmRepository %s/%s (%s) is not ready: %s", r.Namespace, r.Name, r.Spec.URL, c.Message),
-				"source-controller cannot fetch the staged charts of that group.", "see that ChartMuseum runs, and that source-controller reaches it")
+				"source-controller cannot fetch the staged charts of that group.", "see that ChartMuseum runs, that source-controller reaches it, and, where it answers 401, that both have the same password")
 		}
 	}
 	for i := range v.Groups.Value {
@@ -201,11 +204,27 @@ func registries(v *visit) {
 		switch c.Reason {
 		case v1alpha1.ReasonStagingUnavailable:
 			v.find(Problem, "staging-unavailable", fmt.Sprintf("Group %s cannot be staged: %s", g.Name, c.Message), "No chart reaches the cluster.",
-				"see that ChartMuseum and source-controller run; the stager tries again by itself")
+				"see that ChartMuseum and source-controller run, and that the stager has ChartMuseum's password; it tries again by itself")
 		case v1alpha1.ReasonRepositoryUnreachable, v1alpha1.ReasonAuthenticationFailed:
 			v.find(Problem, "registry-unreachable", fmt.Sprintf("Group %s cannot be staged: %s", g.Name, c.Message), "The registry is away, or refuses.",
 				"see that the stager reaches the registry, and that the Secret of authSecretRef is right; it tries again by itself")
 		}
+	}
+}
+
+// password by which source-controller reads staged charts.
+func (v *visit) password(p Password) {
+	name := v.Namespace + "/" + p.Name
+	const why = "ChartMuseum answers 401, and no chart can be staged or fetched."
+	switch {
+	case p.Err != nil:
+		v.unseen("Secret "+name+" with ChartMuseum's password", p.Err)
+	case p.Missing:
+		v.find(Problem, "staging-secret-missing", fmt.Sprintf("There is no Secret %s, which HelmRepositories name.", name), why,
+			"helm upgrade Orkestra's chart, which makes it, or make the Secret of chartmuseum.auth.secret")
+	case len(p.Lacks) > 0:
+		v.find(Problem, "staging-secret-incomplete", fmt.Sprintf("Secret %s has no %s.", name, strings.Join(p.Lacks, " and no ")), why,
+			"write the keys username and password, those of ChartMuseum")
 	}
 }
 

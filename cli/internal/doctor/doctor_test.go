@@ -122,12 +122,21 @@ func TestFindings(t *testing.T) {
 		"ScaledDown":     {"nobody is there", func(f *doctor.Facts) { f.Workloads.Value[1].Desired = 0 }, []string{"workload-scaled-down"}, doctor.Problem},
 		"NoWatcher":      {"a part of the pipeline is missing", func(f *doctor.Facts) { f.Workloads.Value = slices.Delete(f.Workloads.Value, 4, 5) }, []string{"service-missing"}, doctor.Problem},
 		"ProbeFails":     {"a service says that it waits", func(f *doctor.Facts) { f.Probes = []doctor.Probe{{Name: "intake", Err: errors.New("503")}} }, []string{"service-not-ready"}, doctor.Problem},
-		"NoChartMuseum":  {"it is no service of ours", func(f *doctor.Facts) { f.Probes = []doctor.Probe{{Name: doctor.Shelf, Err: errors.New("503")}} }, []string{"chartmuseum-unreachable"}, doctor.Problem},
-		"BusAway":        {"where it was said to be", func(f *doctor.Facts) { f.Bus.Err, f.BusGiven = errors.New("no servers"), true }, []string{"bus-unreachable"}, doctor.Problem},
-		"BusNotSeen":     {"where it is by default, and need not be", func(f *doctor.Facts) { f.Bus.Err = errors.New("no servers") }, []string{"bus-not-seen"}, doctor.Unknown},
-		"StorageFull":    {"80 percent is near", func(f *doctor.Facts) { f.Bus.Value.StoreBytes, f.Bus.Value.StoreLimit = 80, 100 }, []string{"storage-full"}, doctor.Problem},
-		"StreamFull":     {"the oldest go", func(f *doctor.Facts) { f.Bus.Value.Streams[0].MaxMessages = 8 }, []string{"stream-full"}, doctor.Problem},
-		"StreamForgets":  {"less than a day is too short", func(f *doctor.Facts) { f.Bus.Value.Streams[0].MaxAge = time.Hour }, []string{"stream-forgetful"}, doctor.Problem},
+		"NoPassword": {"the Secret is gone that repositories name", func(f *doctor.Facts) { f.Passwords = []doctor.Password{{Name: "museum", Missing: true}} },
+			[]string{"staging-secret-missing"}, doctor.Problem},
+		"HalfPassword": {"it needs both", func(f *doctor.Facts) {
+			f.Passwords = []doctor.Password{{Name: "museum", Lacks: []string{"username", "password"}}}
+		},
+			[]string{"staging-secret-incomplete"}, doctor.Problem},
+		"HiddenPassword": {"who may not read it is told, and nothing is wrong", func(f *doctor.Facts) {
+			f.Passwords = []doctor.Password{{Name: "museum", Err: errors.New("forbidden")}}
+		}, []string{"not-seen"}, doctor.Unknown},
+		"NoChartMuseum": {"it is no service of ours", func(f *doctor.Facts) { f.Probes = []doctor.Probe{{Name: doctor.Shelf, Err: errors.New("503")}} }, []string{"chartmuseum-unreachable"}, doctor.Problem},
+		"BusAway":       {"where it was said to be", func(f *doctor.Facts) { f.Bus.Err, f.BusGiven = errors.New("no servers"), true }, []string{"bus-unreachable"}, doctor.Problem},
+		"BusNotSeen":    {"where it is by default, and need not be", func(f *doctor.Facts) { f.Bus.Err = errors.New("no servers") }, []string{"bus-not-seen"}, doctor.Unknown},
+		"StorageFull":   {"80 percent is near", func(f *doctor.Facts) { f.Bus.Value.StoreBytes, f.Bus.Value.StoreLimit = 80, 100 }, []string{"storage-full"}, doctor.Problem},
+		"StreamFull":    {"the oldest go", func(f *doctor.Facts) { f.Bus.Value.Streams[0].MaxMessages = 8 }, []string{"stream-full"}, doctor.Problem},
+		"StreamForgets": {"less than a day is too short", func(f *doctor.Facts) { f.Bus.Value.Streams[0].MaxAge = time.Hour }, []string{"stream-forgetful"}, doctor.Problem},
 		"NoStream": {"nothing else is said of it", func(f *doctor.Facts) {
 			f.Bus.Value.Streams[0] = events.StreamCondition{Name: "ORKESTRA", Missing: true}
 		}, []string{"stream-missing"}, doctor.Problem},

@@ -97,6 +97,7 @@ func From(ctx context.Context, config *rest.Config, bus Bus, o Options) (doctor.
 	look(&l, &facts.Repositories, func(ctx context.Context) ([]sourcev1.HelmRepository, error) {
 		var list sourcev1.HelmRepositoryList
 		err := c.list(ctx, &list, here, made)
+		facts.Passwords = c.passwords(ctx, list.Items)
 		return list.Items, err
 	})
 	look(&l, &facts.Secrets, func(ctx context.Context) ([]metav1.PartialObjectMetadata, error) {
