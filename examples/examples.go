@@ -24,9 +24,13 @@ var charts embed.FS
 //go:embed bookinfo.yaml
 var bookinfo string
 
-// Bookinfo is the ApplicationGroup of bookinfo.yaml, with its charts at repository.
-func Bookinfo(repository string) []byte {
-	return []byte(strings.ReplaceAll(bookinfo, "CHARTS", repository))
+// Bookinfo is the ApplicationGroup of bookinfo.yaml, with its charts at repository. The
+// Secret with its username and password is namespace/name; empty: it does not ask.
+func Bookinfo(repository, secret string) []byte {
+	if namespace, name, ok := strings.Cut(secret, "/"); ok {
+		repository += fmt.Sprintf("\n          authSecretRef: {namespace: %s, name: %s}", namespace, name)
+	}
+	return []byte(strings.ReplaceAll(bookinfo, "url: CHARTS", "url: "+repository))
 }
 
 // Chart is a packaged chart.
@@ -78,28 +82,38 @@ func pack(dir string) (Chart, error) {
 	return c, err
 }
 
-// Push puts the charts into a tenant of a ChartMuseum, and returns the URL under
-// which it serves them as a Helm repository. A chart that is there is left alone.
-func Push(ctx context.Context, chartmuseum, tenant string) (string, error) {
+// Museum is a ChartMuseum that charts are put into.
+type Museum struct {
+	URL string
+	// Username and Password of who may write; empty: it does not ask.
+	Username, Password string
+}
+
+// Push puts the charts into a tenant, and returns the URL under which it serves them as
+// a Helm repository. A chart that is there is left alone.
+func (m Museum) Push(ctx context.Context, tenant string) (string, error) {
 	list, err := Charts()
 	if err != nil {
 		return "", err
 	}
-	base := strings.TrimRight(chartmuseum, "/")
+	base := strings.TrimRight(m.URL, "/")
 	for _, c := range list {
-		if err := push(ctx, base+"/api/"+tenant+"/charts", c); err != nil {
+		if err := m.push(ctx, base+"/api/"+tenant+"/charts", c); err != nil {
 			return "", fmt.Errorf("pushing the example chart %s %s: %w", c.Name, c.Version, err)
 		}
 	}
 	return base + "/" + tenant, nil
 }
 
-func push(ctx context.Context, url string, c Chart) error {
+func (m Museum) push(ctx context.Context, url string, c Chart) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(c.Archive))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/gzip")
+	if m.Username != "" {
+		req.SetBasicAuth(m.Username, m.Password)
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err

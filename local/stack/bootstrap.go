@@ -58,11 +58,14 @@ func (s *Stack) bootstrap(ctx context.Context, client dynamic.Interface, manifes
 		}
 		// Argo insists on it. Nobody reads the Kubernetes events of its nodes, and they were more than half of the API
 		// server's work on a wide graph.
-		return apply(gctx, client, &corev1.ConfigMap{
+		if err := apply(gctx, client, &corev1.ConfigMap{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
 			ObjectMeta: metav1.ObjectMeta{Name: "workflow-controller-configmap", Namespace: Namespace},
 			Data:       map[string]string{"nodeEvents": "enabled: false\n", "workflowEvents": "enabled: false\n"},
-		})
+		}); err != nil {
+			return err
+		}
+		return s.provideMuseumSecret(gctx, client)
 	})
 	if webhookURL != "" {
 		g.Go(func() error {
@@ -238,10 +241,11 @@ func awaitNode(ctx context.Context, client dynamic.Interface) error {
 	defer cancel()
 	for {
 		node, err := client.Resource(nodes).Get(ctx, nodeName, metav1.GetOptions{})
-		if err != nil {
+		// A kubelet brings its node.
+		if err != nil && !apierrors.IsNotFound(err) {
 			return fmt.Errorf("looking at the node: %w", err)
 		}
-		if isTrue(*node, "Ready") {
+		if err == nil && isTrue(*node, "Ready") {
 			return nil
 		}
 		if err := pause(ctx, probeInterval); err != nil {

@@ -85,6 +85,9 @@ var servers = []server{
 	{module: "nats", pkg: "github.com/nats-io/nats-server/v2", binary: "nats-server", cost: "seconds"},
 }
 
+// coreDNS is built where there is a real node.
+var coreDNS = server{module: "coredns", pkg: ".", binary: "coredns", cost: "about 2 CPU-minutes the first time"}
+
 // alone is the environment of builds of servers: without the workspace, and without a need for a C compiler.
 var alone = []string{"GOWORK=off", "CGO_ENABLED=0"}
 
@@ -95,11 +98,11 @@ func Build(ctx context.Context, root, binDir string, log io.Writer) error {
 	if err != nil {
 		return err
 	}
-	err = buildServers(ctx, root, binDir, log)
+	err = buildServers(ctx, root, binDir, servers, log)
 	return errors.Join(err, unlock())
 }
 
-func buildServers(ctx context.Context, root, binDir string, log io.Writer) error {
+func buildServers(ctx context.Context, root, binDir string, servers []server, log io.Writer) error {
 	toolchain, err := goTool(ctx, root, alone, "env", "GOVERSION", "GOOS", "GOARCH")
 	if err != nil {
 		return fmt.Errorf("asking Go for its version: %w", err)

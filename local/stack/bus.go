@@ -15,6 +15,8 @@ import (
 )
 
 const (
+	// busProcess is the first server of the bus.
+	busProcess = "nats"
 	// topologyProcess makes the streams; it is a command of each of our services' binaries.
 	topologyProcess = "topology"
 	// operator is who the variables of the file env let connect.
@@ -94,24 +96,66 @@ func publicKey(file string) (string, error) {
 // NATSKey is the file with the NKey by which an identity of deploy/nats/users.conf connects, such as "stager" or "reader".
 func (s *Stack) NATSKey(identity string) string { return s.layout.seed(identity) }
 
-// nats runs with the users of deploy/nats and with TLS; what else deploy/nats/nats.conf sets is for machines that matter.
-func (p *planner) nats() spec {
-	client, monitor := p.port("nats", "client"), p.port("nats", "monitor")
-	path, id := p.binary(filepath.Join(p.bin, "nats-server"))
-	return spec{
-		Name: "nats", Binary: id, Inputs: p.inputs, Rank: ranksStorage, Ports: []int{client, monitor},
-		Health: "http://" + loopback(monitor) + "/healthz",
-		Command: []string{path, "--config", p.usersFile(), "--addr", "127.0.0.1", "--port", strconv.Itoa(client),
-			"--http_port", strconv.Itoa(monitor), "--jetstream", "--store_dir", p.data("nats"),
-			"--tls", "--tlscert", p.pki("nats.crt"), "--tlskey", p.pki("nats.key")},
-		Env: p.natsKeys(),
-		Exports: map[string]string{
-			"NATS_URL":         "tls://" + loopback(client),
-			"NATS_CA":          p.pki("ca.crt"),
-			"NATS_NKEY":        p.seed(operator),
-			"NATS_MONITOR_URL": "http://" + loopback(monitor),
-		},
+// nats are the servers of the bus. They run with the users of deploy/nats and with TLS; what else deploy/nats/nats.conf
+// sets is for machines that matter.
+func (p *planner) nats(servers int) []spec {
+	if servers != 1 && servers != 3 && servers != 5 {
+		p.err = errors.Join(p.err, fmt.Errorf("a bus of %d NATS servers: want 1, 3 or 5", servers))
 	}
+	var out []spec
+	var urls, routes []string
+	for n := range servers {
+		name := replicaName(busProcess, n+1)
+		urls = append(urls, "tls://"+loopback(p.port(name, "client")))
+		if servers > 1 {
+			routes = append(routes, "nats://"+loopback(p.port(name, "cluster")))
+		}
+	}
+	path, id := p.binary(filepath.Join(p.bin, "nats-server"))
+	env := p.natsKeys()
+	for n := range servers {
+		name := replicaName(busProcess, n+1)
+		client, monitor := p.port(name, "client"), p.port(name, "monitor")
+		s := spec{
+			Name: name, Binary: id, Inputs: p.inputs, Rank: ranksStorage, Ports: []int{client, monitor},
+			Health: "http://" + loopback(monitor) + "/healthz",
+			Command: []string{path, "--addr", "127.0.0.1", "--port", strconv.Itoa(client), "--http_port", strconv.Itoa(monitor),
+				"--jetstream", "--tls", "--tlscert", p.pki("nats.crt"), "--tlskey", p.pki("nats.key")},
+			Env: env,
+			Exports: map[string]string{
+				"NATS_URL":                      strings.Join(urls, ","),
+				"NATS_CA":                       p.pki("ca.crt"),
+				"NATS_NKEY":                     p.seed(operator),
+				variable(name) + "_MONITOR_URL": "http://" + loopback(monitor),
+			},
+		}
+		if servers == 1 {
+			s.Command = append(s.Command, "--config", p.usersFile(), "--store_dir", p.data(name))
+		} else {
+			s.Ports = append(s.Ports, p.port(name, "cluster"))
+			s.Command = append(s.Command, "--config", p.clusterFile(), "--store_dir", p.data(filepath.Join("nats-cluster", name)),
+				"--server_name", name, "--cluster_name", "orkestra", "--cluster", routes[n], "--routes", strings.Join(routes, ","))
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// clusterFile is what the servers of a cluster are configured with: of the routes between them only the TLS, as the rest
+// are flags.
+func (l layout) clusterFile() string { return l.path("nats", "cluster.conf") }
+
+// makeClusterFile writes it. An include is relative to the file that has it.
+func (l layout) makeClusterFile() error {
+	users, err := filepath.Rel(filepath.Dir(l.clusterFile()), l.usersFile())
+	if err != nil {
+		return fmt.Errorf("configuring a cluster of NATS servers: %w", err)
+	}
+	return writeFile(l.clusterFile(), fmt.Appendf(nil, `cluster {
+  tls { cert_file: %q, key_file: %q, ca_file: %q, verify: true }
+}
+include %q
+`, l.pki("nats.crt"), l.pki("nats.key"), l.pki("ca.crt"), users), 0o600)
 }
 
 // natsKeys are the variables that users.conf asks for.
@@ -132,13 +176,13 @@ func (p *planner) natsFlags(identity, natsURL string) []string {
 }
 
 // topology is the process that makes the streams: our services may not.
-func (p *planner) topology(natsURL string) spec {
+func (p *planner) topology(natsURL string, replicas int) spec {
 	health, metrics := p.port(topologyProcess, "health"), p.port(topologyProcess, "metrics")
 	path, id := p.binary(serviceBinary(p.bin, Services[0]))
 	return spec{
 		Name: topologyProcess, Binary: id, Inputs: p.inputs, Rank: ranksServices, Ports: []int{health, metrics},
 		Health: "http://" + loopback(health) + "/readyz",
-		Command: append([]string{path, topologyProcess, "--health-addr", loopback(health), "--metrics-addr", loopback(metrics)},
-			p.natsFlags(topologyProcess, natsURL)...),
+		Command: append([]string{path, topologyProcess, "--health-addr", loopback(health), "--metrics-addr", loopback(metrics),
+			"--nats-replicas", strconv.Itoa(replicas)}, p.natsFlags(topologyProcess, natsURL)...),
 	}
 }

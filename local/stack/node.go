@@ -58,6 +58,8 @@ type node struct {
 	tools map[string]string
 	// images by name.
 	images map[string]nodeImage
+	// dnsPort is where CoreDNS listens on the bridge.
+	dnsPort int
 }
 
 func (l layout) node(elem ...string) string {
@@ -123,10 +125,12 @@ func preflight(l layout) (*node, error) {
 
 // free is an error where another node has what this one needs for itself.
 func (n *node) free() error {
-	owner, err := os.ReadFile(filepath.Join("/sys/class/net", bridge, "ifalias"))
+	alias, err := os.ReadFile(filepath.Join("/sys/class/net", bridge, "ifalias"))
+	// Where there is none, somebody's up was ended right after making the bridge.
+	owner := strings.TrimSpace(string(alias))
 	switch {
-	case err == nil && strings.TrimSpace(string(owner)) != n.layout.dir:
-		return fmt.Errorf("the stack in %q has a node on this machine already: `orkestra-local down --dir` that one first", strings.TrimSpace(string(owner)))
+	case err == nil && owner != "" && owner != n.layout.dir:
+		return fmt.Errorf("the stack in %q has a node on this machine already: `orkestra-local down --dir` that one first", owner)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("looking at the bridge %s: %w", bridge, err)
 	case err == nil:
@@ -141,7 +145,8 @@ func (n *node) free() error {
 
 // up makes what the node's processes need before they start: the bridge and its rules, certificates, and configuration.
 func (n *node) up(ctx context.Context, server string, ports nodePorts) error {
-	for _, dir := range []string{"", "pod-logs", "volume-plugins", "cni-state", filepath.Dir(cniFile), filepath.Dir(hostsFile), "images", "kubelet"} {
+	folders := []string{"", "pod-logs", "volume-plugins", "cni-state", filepath.Dir(cniFile), filepath.Dir(hostsFile), "images", "kubelet"}
+	for _, dir := range slices.Concat(folders, disks()) {
 		if err := os.MkdirAll(n.layout.node(dir), 0o700); err != nil {
 			return fmt.Errorf("making the node's folder: %w", err)
 		}
@@ -155,13 +160,14 @@ func (n *node) up(ctx context.Context, server string, ports nodePorts) error {
 	return n.configure(ports)
 }
 
-// nodePorts on loopback, and that of the kubelet on the bridge.
-type nodePorts struct{ Containerd, Kubelet, KubeletHealth, ProxyHealth, ProxyMetrics int }
+// nodePorts on loopback, and those of the kubelet and of DNS on the bridge.
+type nodePorts struct{ Containerd, Kubelet, KubeletHealth, ProxyHealth, ProxyMetrics, DNS, DNSReady int }
 
 func (p *planner) nodePorts() nodePorts {
 	return nodePorts{
 		Containerd: p.port("containerd", "metrics"), Kubelet: p.port("kubelet", "https"), KubeletHealth: p.port("kubelet", "health"),
 		ProxyHealth: p.port("kube-proxy", "health"), ProxyMetrics: p.port("kube-proxy", "metrics"),
+		DNS: p.port("coredns", "dns"), DNSReady: p.port("coredns", "ready"),
 	}
 }
 
@@ -178,14 +184,15 @@ func (p *planner) makeNode(ctx context.Context) error {
 	if p.node.images, err = readImages(p.layout); err != nil {
 		return err
 	}
+	p.node.dnsPort = ports.DNS
 	if err := p.node.up(ctx, p.apiserverURL(), ports); err != nil {
 		return fmt.Errorf("making the node: %w", err)
 	}
 	return nil
 }
 
-// nodeSpecs are the processes of a real node.
-func (p *planner) nodeSpecs() (containerd spec, agents []spec) {
+// nodeSpecs are the processes of a real node. DNS may read nothing until the node is furnished.
+func (p *planner) nodeSpecs() (containerd spec, agents []spec, dns spec) {
 	ports := p.nodePorts()
 	inputs := func(files ...string) string {
 		for i := range files {
@@ -197,11 +204,19 @@ func (p *planner) nodeSpecs() (containerd spec, agents []spec) {
 	}
 	kube, id := p.binary(filepath.Join(p.bin, "kube"))
 	path, containerdID := p.binary(p.node.tools["containerd"])
+	resolver, resolverID := p.binary(filepath.Join(p.bin, coreDNS.binary))
 	containerd = spec{
 		Name: "containerd", Binary: containerdID, Rank: ranksAPI, Ports: []int{ports.Containerd},
 		Inputs:  inputs("containerd.toml", cniFile, hostsFile),
 		Health:  "http://" + loopback(ports.Containerd) + "/v1/metrics",
 		Command: []string{path, "--config", p.layout.node("containerd.toml")},
+	}
+	dns = spec{
+		Name: "coredns", Binary: resolverID, Rank: ranksCluster, Ports: []int{ports.DNS, ports.DNSReady},
+		Inputs: inputs("Corefile", "coredns.kubeconfig"),
+		// It is ready when it has seen all Services.
+		Health:  "http://" + loopback(ports.DNSReady) + "/ready",
+		Command: []string{resolver, "-conf", p.layout.node("Corefile")},
 	}
 	return containerd, []spec{
 		{
@@ -216,7 +231,7 @@ func (p *planner) nodeSpecs() (containerd spec, agents []spec) {
 			Health:  "http://" + loopback(ports.ProxyHealth) + "/livez",
 			Command: []string{kube, "kube-proxy", "--config", p.layout.node("kube-proxy.yaml")},
 		},
-	}
+	}, dns
 }
 
 // address that the API server listens on.

@@ -1,12 +1,15 @@
 package stack
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
 // Only what is mounted in the node's own folder is unmounted, in the order in which it was mounted.
@@ -66,12 +69,13 @@ func TestConfigure(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := n.configure(nodePorts{Containerd: 1001, Kubelet: 1002, KubeletHealth: 1003, ProxyHealth: 1004, ProxyMetrics: 1005}); err != nil {
+	if err := n.configure(nodePorts{Containerd: 1001, Kubelet: 1002, KubeletHealth: 1003, ProxyHealth: 1004, ProxyMetrics: 1005, DNS: 1006, DNSReady: 1007}); err != nil {
 		t.Fatal(err)
 	}
 	for file, wants := range map[string][]string{
 		"containerd.toml": {`"127.0.0.1:1001"`, `sandbox_image = "example.com/pause:v1"`, `bin_dir = "/cni"`, n.socket()},
-		"kubelet.yaml":    {"port: 1002\n", "healthzPort: 1003\n", n.layout.pki("ca.crt"), "unix://" + n.socket()},
+		"kubelet.yaml":    {"port: 1002\n", "healthzPort: 1003\n", n.layout.pki("ca.crt"), "unix://" + n.socket(), "clusterDNS: [" + dnsClusterIP + "]"},
+		"Corefile":        {".:1006 {", "bind " + nodeIP + "\n", "ready 127.0.0.1:1007\n", n.layout.node("coredns.kubeconfig")},
 		"kube-proxy.yaml": {"healthzBindAddress: 127.0.0.1:1004\n", "metricsBindAddress: 127.0.0.1:1005\n"},
 		cniFile:           {n.layout.node("cni-state")},
 	} {
@@ -84,5 +88,30 @@ func TestConfigure(t *testing.T) {
 				t.Errorf("%s has no %q, or something of its template:\n%s", file, want, b)
 			}
 		}
+	}
+}
+
+// Pods are sent to where CoreDNS listens, over UDP and over TCP.
+func TestDNSObjects(t *testing.T) {
+	want := map[string]string{"dns": "UDP 10.96.0.10:53 10.244.0.1:1006", "dns-tcp": "TCP 10.96.0.10:53 10.244.0.1:1006"}
+	objects := dnsObjects(1006)
+	service, endpoints := objects[0].(*corev1.Service), objects[1].(*discoveryv1.EndpointSlice)
+	got := map[string]string{}
+	for i, p := range service.Spec.Ports {
+		e := endpoints.Ports[i]
+		if *e.Name != p.Name || *e.Protocol != p.Protocol {
+			t.Errorf("port %s of the Service has %s %s behind it", p.Name, *e.Protocol, *e.Name)
+		}
+		got[p.Name] = fmt.Sprintf("%s %s:%d %s:%d", p.Protocol, service.Spec.ClusterIP, p.Port, endpoints.Endpoints[0].Addresses[0], *e.Port)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("DNS (-want +got):\n%s", diff)
+	}
+}
+
+// An empty cluster has no services of ours: who asks for both is told.
+func TestKubernetesOnlyIsAlone(t *testing.T) {
+	if _, err := Up(t.Context(), Options{Root: t.TempDir(), KubernetesOnly: true, Services: true}); err == nil || !strings.Contains(err.Error(), "KubernetesOnly") {
+		t.Errorf("want a refusal that says KubernetesOnly: %v", err)
 	}
 }

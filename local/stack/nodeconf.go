@@ -17,7 +17,7 @@ const (
 	hostsFile = "certs.d/_default/hosts.toml"
 )
 
-// nodeFiles are the configuration of containerd, of its network, and of the node's agents.
+// nodeFiles are the configuration of containerd, of its network, of the node's agents, and of the cluster's DNS.
 var nodeFiles = map[string]string{
 	// Without CAP_SYS_RESOURCE runc dies of a negative oom score. Processes that are not root may listen on port 80 of
 	// their own network, as images of web servers do.
@@ -82,6 +82,8 @@ cgroupDriver: cgroupfs
 failCgroupV1: false
 failSwapOn: false
 resolvConf: {{.Dir}}/resolv.conf
+clusterDNS: [` + dnsClusterIP + `]
+clusterDomain: ` + clusterDomain + `
 containerRuntimeEndpoint: unix://{{.Socket}}
 podLogsDir: {{.Dir}}/pod-logs
 volumePluginDir: {{.Dir}}/volume-plugins
@@ -109,16 +111,34 @@ nodePortAddresses: [` + podCIDR + `]
 oomScoreAdj: 0
 conntrack: {maxPerCore: 0, min: 0, tcpCloseWaitTimeout: 0s, tcpEstablishedTimeout: 0s}
 `,
+	// What is not of the cluster is asked of whom this machine asks. That is never this server, so there is no loop.
+	"Corefile": `.:{{.Ports.DNS}} {
+  bind ` + nodeIP + `
+  errors
+  ready 127.0.0.1:{{.Ports.DNSReady}}
+  cache 30
+  kubernetes ` + clusterDomain + ` in-addr.arpa {
+    kubeconfig {{.Dir}}/coredns.kubeconfig
+    fallthrough in-addr.arpa
+    ttl 5
+  }{{if .Resolver}}
+  forward . {{.Resolver}}{{end}}
+}
+`,
 }
 
 // configure writes the files.
 func (n *node) configure(ports nodePorts) error {
+	resolver, err := hostResolver()
+	if err != nil {
+		return err
+	}
 	values := struct {
-		Dir, Socket, CNIBin, CA, Pause string
-		Ports                          nodePorts
+		Dir, Socket, CNIBin, CA, Pause, Resolver string
+		Ports                                    nodePorts
 	}{
 		Dir: n.layout.node(), Socket: n.socket(), CNIBin: n.cniBin, CA: n.layout.pki("ca.crt"),
-		Pause: n.images["pause"].Reference, Ports: ports,
+		Pause: n.images["pause"].Reference, Resolver: resolver, Ports: ports,
 	}
 	for name, text := range nodeFiles {
 		t, err := template.New(name).Parse(text)
@@ -146,12 +166,13 @@ func (n *node) certify(server string, now time.Time) error {
 		{file: "apiserver", commonName: "kube-apiserver", names: append([]string{nodeIP}, apiserverNames...)},
 		{file: "kubelet", commonName: "system:node:" + nodeName, organizations: []string{"system:nodes"}, names: []string{nodeName, nodeIP}},
 		{file: "kube-proxy", commonName: "system:kube-proxy"},
+		{file: "coredns", commonName: dnsUser},
 	} {
 		if err := ca.ensure(n.layout.node(), l, now); err != nil {
 			return fmt.Errorf("issuing the certificate of %s: %w", l.commonName, err)
 		}
 	}
-	for _, agent := range []string{"kubelet", "kube-proxy"} {
+	for _, agent := range []string{"kubelet", "kube-proxy", "coredns"} {
 		config := clientcmdapi.NewConfig()
 		config.Clusters[agent] = &clientcmdapi.Cluster{Server: server, CertificateAuthority: n.layout.pki("ca.crt")}
 		config.AuthInfos[agent] = &clientcmdapi.AuthInfo{ClientCertificate: n.layout.node(agent + ".crt"), ClientKey: n.layout.node(agent + ".key")}

@@ -3,6 +3,7 @@ package stack
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -43,13 +44,25 @@ func (i nodeImage) archive() (string, error) {
 // imagesDir is shared by all stacks of a checkout, as executables are.
 func (l layout) imagesDir() string { return filepath.Join(filepath.Dir(l.bin), "images") }
 
+// buildNode builds what only a real node needs: the cluster's DNS, and images.
+func (l layout) buildNode(ctx context.Context, images []string, log io.Writer) error {
+	unlock, err := lock(ctx, filepath.Join(l.bin, ".lock"), log)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(buildServers(ctx, l.root, l.bin, []server{coreDNS}, log), unlock()); err != nil {
+		return err
+	}
+	return l.buildImages(ctx, images, log)
+}
+
 // buildImages builds the images that a real node is to have, with the program of the checkout that does that.
 func (l layout) buildImages(ctx context.Context, names []string, log io.Writer) error {
 	unlock, err := lock(ctx, filepath.Join(l.imagesDir(), ".lock"), log)
 	if err != nil {
 		return err
 	}
-	done := progress(log, "building images (about 10 CPU-minutes the first time)")
+	done := progress(log, "building images (about 10 CPU-minutes the first time, 30 with all of the servers)")
 	args := append([]string{"run", ".", "--root", l.root, "--out", l.imagesDir()}, names...)
 	_, err = goTool(ctx, filepath.Join(l.root, "tools", "images"), alone, args...)
 	done(err)

@@ -28,9 +28,13 @@ table ip ` + natTable + ` {
 // connect makes the bridge that pods and the API server are on, marked as this stack's, and lets pods reach the world.
 func (n *node) connect(ctx context.Context) error {
 	if !exists("/sys/class/net/" + bridge) {
-		if err := n.run(ctx, "", "ip", "link", "add", bridge, "alias", n.layout.dir, "type", "bridge"); err != nil {
+		if err := n.run(ctx, "", "ip", "link", "add", bridge, "type", "bridge"); err != nil {
 			return err
 		}
+	}
+	// Not while it is added: Linux takes no alias then, and says nothing.
+	if err := n.run(ctx, "", "ip", "link", "set", bridge, "alias", n.layout.dir); err != nil {
+		return err
 	}
 	before, err := os.ReadFile(forwarding)
 	if err != nil {

@@ -44,6 +44,9 @@ type Options struct {
 	// Images that a node of containerd is given beside those that it needs: names of images or of sets of tools/images.
 	Images []string
 
+	// KubernetesOnly leaves the cluster as it comes: no NATS, no ChartMuseum, no Argo, no Flux, none of their CRDs and none of
+	// ours. It is for who installs all that into it.
+	KubernetesOnly bool
 	// Services also builds and starts our own services. Without it, those that run already are left alone.
 	Services bool
 	// Replicas of each of our services. Default: 1. A second replica of intake is the process "intake-2".
@@ -54,6 +57,11 @@ type Options struct {
 	ServerArgs map[string][]string
 	// LogLevel of our services. Default: info.
 	LogLevel string
+
+	// NATS is how many servers the bus is: 1, or a cluster of 3 or 5, whose streams are held by as many. What one server
+	// has stored is not taken over by a cluster, nor the other way round. Default: 1. The second server is the process
+	// "nats-2".
+	NATS int
 
 	// Audit has the API server write down what our services ask of it, into AuditLog. Default: it does not.
 	Audit bool
@@ -121,7 +129,7 @@ func (l layout) record(name string) string  { return l.path("run", name+".json")
 func (l layout) logFile(name string) string { return l.path("log", name+".log") }
 
 // mine are the entries of Dir that a stack makes, and that wiping it removes. The executables are not among them.
-var mine = []string{"run", "log", "pki", "data", "node", "home", "tmp", "accounts", "nats", "audit-policy.yaml", "kubeconfig", "env", "ports.json", "lock"}
+var mine = []string{"run", "log", "pki", "data", "node", "home", "tmp", "accounts", "nats", "chartmuseum", "audit-policy.yaml", "kubeconfig", "env", "ports.json", "lock"}
 
 func (l layout) makeDirs() error {
 	// source-controller, unlike the others, does not make its own.

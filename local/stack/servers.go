@@ -25,6 +25,7 @@ type plan struct {
 	stores      []spec // what needs nothing else
 	kubernetes  []spec // etcd and the API server
 	cluster     []spec // what makes of an API server a cluster
+	dns         []spec // of a real node, for its pods
 	controllers []spec // Flux's and Argo's
 	services    []spec // ours
 
@@ -36,7 +37,7 @@ type plan struct {
 
 // has tells whether a process is to run.
 func (p plan) has(name string) bool {
-	return slices.ContainsFunc(slices.Concat(p.stores, p.kubernetes, p.cluster, p.controllers, p.services),
+	return slices.ContainsFunc(slices.Concat(p.stores, p.kubernetes, p.cluster, p.dns, p.controllers, p.services),
 		func(s spec) bool { return s.Name == name })
 }
 
@@ -96,11 +97,12 @@ func (p *planner) apiserverURL() string {
 
 // plan says how all of it runs. Everything listens on 127.0.0.1, and nothing elects a leader.
 func (p *planner) plan(o Options) plan {
-	nats, chartmuseum := p.nats(), p.chartmuseum()
-	out := plan{
-		node:        p.node,
-		stores:      []spec{nats, chartmuseum},
-		controllers: []spec{p.sourceController(), p.flux("helm-controller"), p.workflowController(o.RequeueTime)},
+	nats, chartmuseum := p.nats(max(1, o.NATS)), p.chartmuseum()
+	natsURL := nats[0].Exports["NATS_URL"]
+	out := plan{node: p.node}
+	if !o.KubernetesOnly {
+		out.stores = append(nats, chartmuseum)
+		out.controllers = []spec{p.sourceController(), p.flux("helm-controller"), p.workflowController(o.RequeueTime)}
 	}
 	if p.foreign == "" {
 		etcd, etcdURL := p.etcd()
@@ -113,19 +115,19 @@ func (p *planner) plan(o Options) plan {
 		if p.node == nil {
 			out.cluster = append(out.cluster, p.kwok())
 		} else {
-			containerd, agents := p.nodeSpecs()
-			out.stores, out.cluster = append(out.stores, containerd), append(out.cluster, agents...)
+			containerd, agents, dns := p.nodeSpecs()
+			out.stores, out.cluster, out.dns = append(out.stores, containerd), append(out.cluster, agents...), []spec{dns}
 		}
 	}
-	for _, specs := range [][]spec{out.stores, out.kubernetes, out.cluster, out.controllers} {
+	for _, specs := range [][]spec{out.stores, out.kubernetes, out.cluster, out.dns, out.controllers} {
 		for i := range specs {
 			specs[i].Command = append(specs[i].Command, o.ServerArgs[specs[i].Name]...)
 		}
 	}
 	if o.Services {
 		var webhook string
-		out.services, webhook = p.planServices(o, nats.Exports["NATS_URL"], chartmuseum.Exports["CHARTMUSEUM_URL"])
-		out.services = append(out.services, p.topology(nats.Exports["NATS_URL"]))
+		out.services, webhook = p.planServices(o, natsURL, chartmuseum.Exports["CHARTMUSEUM_URL"])
+		out.services = append(out.services, p.topology(natsURL, len(nats)))
 		if p.foreign == "" {
 			out.webhookURL = webhook
 		}
@@ -137,13 +139,14 @@ func (p *planner) chartmuseum() spec {
 	port := p.port("chartmuseum", "http")
 	path, id := p.binary(filepath.Join(p.bin, "chartmuseum"))
 	return spec{
-		Name: "chartmuseum", Binary: id, Rank: ranksStorage, Ports: []int{port},
+		Name: "chartmuseum", Binary: id, Inputs: p.inputs, Rank: ranksStorage, Ports: []int{port},
 		Health: "http://" + loopback(port) + "/health",
 		// Depth 1: a repository for each group. Overwriting stays refused, which is ChartMuseum's default. Without state
 		// files: a ChartMuseum that is killed while it writes one answers with 500 until somebody removes it.
 		Command: []string{path, "--listen-host=127.0.0.1", "--port=" + strconv.Itoa(port), "--depth=1",
-			"--disable-statefiles", "--storage=local", "--storage-local-rootdir=" + p.data("charts")},
-		Exports: map[string]string{"CHARTMUSEUM_URL": "http://" + loopback(port)},
+			"--disable-statefiles", "--storage=local", "--storage-local-rootdir=" + p.data("charts"),
+			"--config=" + p.museum("config.yaml")},
+		Exports: map[string]string{"CHARTMUSEUM_URL": "http://" + loopback(port), "CHARTMUSEUM_CREDENTIALS": p.museum()},
 	}
 }
 

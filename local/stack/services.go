@@ -48,9 +48,7 @@ func (p *planner) planServices(o Options, natsURL, chartmuseumURL string) (servi
 					s.Command = append(s.Command, "--executor-image", p.node.images["orkestra-executor"].Reference)
 				}
 			case "stager":
-				// ChartMuseum is on loopback, which a registry in a chart's URL may otherwise not be.
-				s.Command = append(s.Command, "--chartmuseum-url", chartmuseumURL,
-					"--allow-private-registries")
+				s.Command = append(s.Command, p.museumFlags(chartmuseumURL)...)
 			}
 			s.Command = append(s.Command, o.ServiceArgs[service]...)
 			services = append(services, s)

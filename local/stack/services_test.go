@@ -123,7 +123,8 @@ func TestFlagsOfServices(t *testing.T) {
 		"intake-2": common("intake") + " --health-addr 127.0.0.1:4 --metrics-addr 127.0.0.1:5" + bus("intake") +
 			" --webhook-addr 127.0.0.1:6 --webhook-cert-dir DIR/pki/webhook --receiver-addr 127.0.0.1:12",
 		"stager": common("stager") + " --health-addr 127.0.0.1:7 --metrics-addr 127.0.0.1:8" + bus("stager") +
-			" --chartmuseum-url http://127.0.0.1:10 --allow-private-registries --workers 2",
+			" --chartmuseum-url http://127.0.0.1:10 --staging-credentials DIR/chartmuseum --staging-secret chartmuseum-password" +
+			" --allow-private-registries --workers 2",
 		"auditor": "DIR/bin/orkestra-auditor --dir DIR/data/audit --health-addr 127.0.0.1:13 --metrics-addr 127.0.0.1:14" +
 			" --log-level info --nats-url nats://127.0.0.1:9 --nats-ca DIR/pki/ca.crt --nats-nkey DIR/nats/auditor.nk",
 	}

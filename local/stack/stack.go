@@ -46,6 +46,9 @@ func Open(o Options) (*Stack, error) {
 //
 // When it fails or is interrupted, what it has started is recorded: a next Up continues there, and Down takes it away.
 func Up(ctx context.Context, o Options) (*Stack, error) {
+	if o.KubernetesOnly && (o.Services || o.Kubeconfig != "") {
+		return nil, errors.New("KubernetesOnly is a cluster of our own, without our services: want neither Services nor Kubeconfig")
+	}
 	s, err := Open(o)
 	if err != nil {
 		return nil, err
@@ -62,7 +65,7 @@ func Up(ctx context.Context, o Options) (*Stack, error) {
 		if _, err := preflight(s.layout); err != nil {
 			return nil, err
 		}
-		if err := s.layout.buildImages(ctx, slices.Concat(nodeImages, o.Images), s.log); err != nil {
+		if err := s.layout.buildNode(ctx, slices.Concat(nodeImages, o.Images), s.log); err != nil {
 			return nil, err
 		}
 	}
@@ -84,7 +87,7 @@ func (s *Stack) up(ctx context.Context, o Options) error {
 	if err := makePKI(s.layout.pki(), time.Now()); err != nil {
 		return err
 	}
-	if err := s.layout.makeKeys(); err != nil {
+	if err := errors.Join(s.layout.makeKeys(), s.layout.makeClusterFile(), s.layout.makePassword()); err != nil {
 		return err
 	}
 	p, err := s.plan(ctx, o)
@@ -165,7 +168,7 @@ func (l layout) inputs() (string, error) {
 	for _, identity := range identities {
 		paths = append(paths, l.seed(identity))
 	}
-	paths = append(paths, l.usersFile())
+	paths = append(paths, l.usersFile(), l.museum("config.yaml"))
 	return digest(paths...)
 }
 
@@ -217,8 +220,18 @@ func (s *Stack) start(ctx context.Context, p plan) error {
 				return err
 			}
 		}
-		if err := s.bootstrap(gctx, client, manifests, p.webhookURL); err != nil {
-			return err
+		if p.node != nil {
+			g.Go(func() error {
+				if err := p.node.furnish(gctx, client); err != nil {
+					return err
+				}
+				return s.ensure(gctx, p.dns...)
+			})
+		}
+		if len(p.controllers) > 0 {
+			if err := s.bootstrap(gctx, client, manifests, p.webhookURL); err != nil {
+				return err
+			}
 		}
 		if len(p.services) > 0 {
 			g.Go(func() error { return s.provideAccounts(gctx, client) })
@@ -401,7 +414,8 @@ func (s *Stack) Processes() ([]*Process, error) {
 }
 
 // Env is how users of the stack find it: KUBECONFIG, NATS_URL with
-// NATS_CA and NATS_NKEY, CHARTMUSEUM_URL, and for every replica of our services
+// NATS_CA and NATS_NKEY, CHARTMUSEUM_URL with CHARTMUSEUM_CREDENTIALS, a folder with the
+// files username and password, and for every replica of our services
 // ORKESTRA_<NAME>_HEALTH_URL and ORKESTRA_<NAME>_METRICS_URL.
 func (s *Stack) Env() (map[string]string, error) {
 	env := map[string]string{"KUBECONFIG": s.Kubeconfig}

@@ -84,7 +84,11 @@ func run(ctx context.Context, o stack.Options, timeout time.Duration) error {
 	}
 	up := time.Since(begin)
 
-	repository, err := examples.Push(ctx, env["CHARTMUSEUM_URL"], "examples")
+	museum := examples.Museum{URL: env["CHARTMUSEUM_URL"]}
+	if museum.Username, museum.Password, err = s.MuseumLogin(); err != nil {
+		return err
+	}
+	repository, err := museum.Push(ctx, "examples")
 	if err != nil {
 		return err
 	}
@@ -105,7 +109,7 @@ func run(ctx context.Context, o stack.Options, timeout time.Duration) error {
 		return err
 	}
 	manifest := &unstructured.Unstructured{}
-	if err := yaml.Unmarshal(examples.Bookinfo(repository), &manifest.Object); err != nil {
+	if err := yaml.Unmarshal(examples.Bookinfo(repository, stack.Namespace+"/"+stack.MuseumSecret), &manifest.Object); err != nil {
 		return fmt.Errorf("reading the example group: %w", err)
 	}
 	applied := time.Now()

@@ -31,6 +31,8 @@ The first up builds the servers from their Go modules, which takes a quarter of 
 		Example: `  orkestra-local up                       # all of it
   . .local/env && kubectl get nodes       # look around
   orkestra-local logs compiler -f
+  # what is staged of a group: ChartMuseum has a password, in files of the folder CHARTMUSEUM_CREDENTIALS
+  curl -u "orkestra:$(cat $CHARTMUSEUM_CREDENTIALS/password)" $CHARTMUSEUM_URL/bookinfo/index.yaml
   orkestra-local down --wipe              # as if it had never been there`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -59,12 +61,14 @@ func upCommand(o *stack.Options) *cobra.Command {
 restarted.`,
 		Example: `  orkestra-local up
   orkestra-local up --replicas 2                            # two of each service
+  orkestra-local up --nats 3                                # a cluster of NATS servers
   orkestra-local up --kubeconfig kind.kubeconfig            # on a cluster of yours
   orkestra-local up --node containerd                       # with pods that run; as root
+  orkestra-local up --node containerd --kubernetes-only     # the same with nothing in it, to install Orkestra's chart
   orkestra-local up --without-services --dir .local/flux    # only Kubernetes, Argo, Flux, ChartMuseum, NATS; a second stack`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o.Services = !withoutServices
+			o.Services = !withoutServices && !o.KubernetesOnly
 			s, err := stack.Up(cmd.Context(), *o)
 			if err != nil {
 				return err
@@ -73,10 +77,12 @@ restarted.`,
 		},
 	}
 	cmd.Flags().IntVar(&o.Replicas, "replicas", 1, "how many of each of Orkestra's services")
+	cmd.Flags().IntVar(&o.NATS, "nats", 1, "how many NATS servers: 1, or a cluster of 3 or 5")
 	cmd.Flags().StringVar(&o.Kubeconfig, "kubeconfig", "", "use this cluster instead of one of our own; it must not have Argo or Flux itself")
 	cmd.Flags().Var(&o.Node, "node", "what plays the node: kwok, or containerd, which runs real pods and needs root (default kwok)")
 	cmd.Flags().StringSliceVar(&o.Images, "images", nil, "with --node containerd: further images, or sets of them, that the node is given; see docs/images.md")
 	cmd.Flags().BoolVar(&withoutServices, "without-services", false, "only the servers that Orkestra's services need")
+	cmd.Flags().BoolVar(&o.KubernetesOnly, "kubernetes-only", false, "a cluster with nothing in it, to install Orkestra's chart into")
 	cmd.Flags().StringVar(&o.LogLevel, "log-level", "info", "log level of Orkestra's services")
 	cmd.Flags().DurationVar(&o.RequeueTime, "requeue-time", 100*time.Millisecond, "how long Argo waits before it looks at a workflow again")
 	return cmd
@@ -229,16 +235,17 @@ func welcome(out io.Writer, s *stack.Stack) error {
 	if err != nil {
 		return err
 	}
+	fmt.Fprintf(out, "\nKubernetes   KUBECONFIG=%s\n", nearby(env["KUBECONFIG"]))
+	if env["NATS_URL"] != "" {
+		fmt.Fprintf(out, "NATS         %s\n", env["NATS_URL"])
+		fmt.Fprintf(out, "ChartMuseum  %s (username and password: files in %s)\n", env["CHARTMUSEUM_URL"], nearby(env["CHARTMUSEUM_CREDENTIALS"]))
+	}
 	_, err = fmt.Fprintf(out, `
-Kubernetes   KUBECONFIG=%s
-NATS         %s
-ChartMuseum  %s
-
 Next:
   . %s              # kubectl and orkestra on the PATH, all addresses in the environment
   kubectl get nodes
   orkestra-local status
-`, nearby(env["KUBECONFIG"]), env["NATS_URL"], env["CHARTMUSEUM_URL"], nearby(filepath.Join(s.Dir, "env")))
+`, nearby(filepath.Join(s.Dir, "env")))
 	return err
 }
 

@@ -100,8 +100,9 @@ func servers() []Image {
 			Missing: "workflow/executor/osspecific/signal_linux.go", From: "workflow/executor/osspecific/signal_darwin.go",
 			Description: "The side of Argo Workflows that is in its pods",
 		}, {
-			Name: "workflow-controller", Set: Servers, Module: "servers/argo", Package: ".", Binary: "workflow-controller",
-			Upstream: argo, VersionSymbol: argo + ".version", Description: "Argo Workflows' controller",
+			// Argo's own main, with the flags that its manifests and our chart give it; that of servers/argo is for the stack.
+			Name: "workflow-controller", Set: Servers, Module: "servers/argoexec", Package: argo + "/cmd/workflow-controller",
+			Binary: "workflow-controller", Upstream: argo, VersionSymbol: argo + ".version", Description: "Argo Workflows' controller",
 		}, {
 			Name: "helm-controller", Set: Servers, Module: "servers/flux-helm", Package: "github.com/fluxcd/helm-controller",
 			Binary: "helm-controller", Upstream: "github.com/fluxcd/helm-controller", Description: "Flux's helm-controller",
