@@ -218,8 +218,9 @@ func (c *cluster) life(t *testing.T) {
 		t.Fatalf("uninstalling: %v", err)
 	}
 	for _, u := range made {
+		stays := u.GetAnnotations()["helm.sh/resource-policy"] == "keep"
 		err := c.client.Get(t.Context(), client.ObjectKeyFromObject(u), u)
-		switch stays := u.GetKind() == "CustomResourceDefinition"; {
+		switch {
 		case stays && err != nil:
 			t.Errorf("%s %s went with the release: %v", u.GetKind(), u.GetName(), err)
 		case !stays && !apierrors.IsNotFound(err):
@@ -274,7 +275,7 @@ func (c *cluster) all(t *testing.T, rel *release.Release) []*unstructured.Unstru
 	return objects
 }
 
-// certificates of the chart's own making, by the name of their Secret.
+// certificates of the chart's own making, and ChartMuseum's password, by the name of their Secret.
 func (c *cluster) certificates(t *testing.T) map[string]string {
 	t.Helper()
 	var secrets corev1.SecretList
@@ -286,9 +287,12 @@ func (c *cluster) certificates(t *testing.T) map[string]string {
 		if s.Type == corev1.SecretTypeTLS {
 			out[s.Name] = string(s.Data[corev1.TLSCertKey])
 		}
+		if s.Name == "orkestra-chartmuseum" {
+			out[s.Name] = string(s.Data["password"])
+		}
 	}
-	if len(out) < 8 {
-		t.Errorf("want a certificate for each who speaks to NATS, and for the webhook: %v", slices.Sorted(maps.Keys(out)))
+	if len(out) < 9 || out["orkestra-chartmuseum"] == "" {
+		t.Errorf("want a certificate for each who speaks to NATS, and for the webhook, and a password: %v", slices.Sorted(maps.Keys(out)))
 	}
 	return out
 }

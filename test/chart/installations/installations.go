@@ -20,7 +20,7 @@ func All() map[string]Installation {
 			Has: []string{
 				"Deployment orkestra-intake", "Deployment orkestra-watcher", "Deployment orkestra-topology", "StatefulSet orkestra-nats",
 				"StatefulSet orkestra-chartmuseum", "Deployment workflow-controller", "Deployment helm-controller", "Deployment source-controller",
-				"ValidatingWebhookConfiguration orkestra", "MutatingWebhookConfiguration orkestra", "Secret orkestra-webhook",
+				"ValidatingWebhookConfiguration orkestra", "MutatingWebhookConfiguration orkestra", "Secret orkestra-webhook", "Secret orkestra-chartmuseum",
 				"CustomResourceDefinition applicationgroups.orkestra.azure.microsoft.com", "CustomResourceDefinition workflows.argoproj.io",
 				"CustomResourceDefinition helmreleases.helm.toolkit.fluxcd.io", "ValidatingAdmissionPolicy orkestra-helmrelease-fence",
 				"PodDisruptionBudget orkestra-executor", "NetworkPolicy orkestra-nats",
@@ -49,6 +49,7 @@ func All() map[string]Installation {
 			HasNot: []string{
 				"StatefulSet orkestra-nats", "StatefulSet orkestra-chartmuseum", "Deployment workflow-controller", "Deployment helm-controller",
 				"CustomResourceDefinition workflows.argoproj.io", "CustomResourceDefinition helmreleases.helm.toolkit.fluxcd.io", "Secret orkestra-nats-intake",
+				"Secret orkestra-chartmuseum",
 			},
 		},
 		"with everything": {

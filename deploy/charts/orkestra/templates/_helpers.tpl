@@ -114,6 +114,13 @@ topologySpreadConstraints:
 {{- end -}}
 {{- end }}
 
+{{/* The Secret with the username and password of ChartMuseum; nothing where it asks for none. Takes root. */}}
+{{- define "orkestra.museumSecret" -}}
+{{- if .Values.chartmuseum.auth.secret }}{{ .Values.chartmuseum.auth.secret }}
+{{- else if .Values.chartmuseum.bundled }}{{ include "orkestra.name" . }}-chartmuseum
+{{- end }}
+{{- end }}
+
 {{/* Flags by which a user reaches NATS. Takes (list root user). */}}
 {{- define "orkestra.natsArgs" -}}
 {{- $root := index . 0 -}}
@@ -160,6 +167,10 @@ topologySpreadConstraints:
 {{- with $root.Values.chartmuseum.external.stagingURL }}
 - --staging-url={{ . }}
 {{- end }}
+{{- end }}
+{{- with include "orkestra.museumSecret" $root }}
+- --staging-credentials=/etc/orkestra/chartmuseum
+- --staging-secret={{ $root.Values.chartmuseum.auth.readSecret | default . }}
 {{- end }}
 {{- else if eq $service "compiler" }}
 - --executor-image={{ include "orkestra.image" (list $root "orkestra-executor") }}
