@@ -1,4 +1,4 @@
-// The checks of deploy/monitoring. Outside go.work: Prometheus brings much with it.
+// The checks of deploy/monitoring, and the picture of its dashboard. Outside go.work: Prometheus brings much with it.
 module orkestra.dev/tools/monitoring
 
 go 1.26.7
