@@ -74,9 +74,10 @@ test-unit: $(tools) ## Run the unit tests of every module; what has not changed 
 test-e2e: $(tools) node ## Run the e2e tests, on a stack of their own; RUN=<regexp> picks some
 	$(gotestsum) --format standard-verbose -- -count=1 -p 1 -timeout 90m -run '$(RUN)' $(e2e)
 
-# It wants root and what docs/images.md has apt install, and leaves nothing of itself behind.
-e2e-node: $(tools) ## As root: run the tests on a node with real pods
-	$(gotestsum) --format standard-verbose -- -count=1 -timeout 60m ./test/e2enode
+# It wants root and what docs/images.md has apt install, and leaves nothing of itself behind. There is one such node on a
+# machine: one package after the other.
+e2e-node: $(tools) ## As root: run the tests on a node with real pods, among them that of an installation of the chart
+	$(gotestsum) --format standard-verbose -- -count=1 -p 1 -timeout 60m ./test/e2enode ./test/e2enode/installation
 
 # The clients of the interoperability tests that are not ours are written in JavaScript.
 node:

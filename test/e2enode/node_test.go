@@ -1,155 +1,40 @@
 package e2enode
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"github.com/google/go-cmp/cmp"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/examples"
+	"orkestra.dev/local/stack"
 	"orkestra.dev/pkg/events"
 	"orkestra.dev/test/repository"
 )
 
-// patience with real containers, on a machine with better things to do.
-const patience = 5 * time.Minute
-
-// poll looks until check is content, and fails with what it said last.
-func poll(t *testing.T, what string, check func(ctx context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
-	defer cancel()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := check(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("%s: not within %s: %v", what, patience, err)
-		case <-tick.C:
-		}
-	}
-}
-
-// rollOut applies a group, and waits until it is ready.
-func rollOut(t *testing.T, manifest []byte) *v1alpha1.ApplicationGroup {
-	t.Helper()
-	g := &v1alpha1.ApplicationGroup{}
-	if err := yaml.UnmarshalStrict(manifest, g); err != nil {
-		t.Fatal(err)
-	}
-	if err := env.client.Create(t.Context(), g); err != nil {
-		t.Fatal(err)
-	}
-	poll(t, "group "+g.Name+" to be ready", func(ctx context.Context) error {
-		if err := env.client.Get(ctx, client.ObjectKeyFromObject(g), g); err != nil {
-			return err
-		}
-		if c := apimeta.FindStatusCondition(g.Status.Conditions, v1alpha1.ConditionReady); c == nil || c.Status != metav1.ConditionTrue {
-			return fmt.Errorf("conditions %+v", g.Status.Conditions)
-		}
-		return nil
-	})
-	return g
-}
-
-// remove deletes a group, and waits until it and its releases are gone.
-func remove(t *testing.T, g *v1alpha1.ApplicationGroup) {
-	t.Helper()
-	if err := env.client.Delete(t.Context(), g); err != nil {
-		t.Fatal(err)
-	}
-	poll(t, "group "+g.Name+" to go", func(ctx context.Context) error {
-		if err := env.client.Get(ctx, client.ObjectKeyFromObject(g), g); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("it is there (%w): %+v", err, g.Status.Conditions)
-		}
-		return nil
-	})
-	if n := len(releases(t, g.Name)); n > 0 {
-		t.Errorf("%d releases of group %s are left", n, g.Name)
-	}
-}
-
-func releases(t *testing.T, group string) []helmv2.HelmRelease {
-	t.Helper()
-	var list helmv2.HelmReleaseList
-	if err := env.client.List(t.Context(), &list, client.MatchingLabels{v1alpha1.LabelOwner: group}); err != nil {
-		t.Fatal(err)
-	}
-	return list.Items
-}
-
 // The demo's group, with pods that run and listen: its front page answers through its Service.
 func TestBookinfoAnswers(t *testing.T) {
-	url, err := examples.Push(t.Context(), env.vars["CHARTMUSEUM_URL"], "examples")
+	username, password, err := env.Stack.MuseumLogin()
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := rollOut(t, examples.Bookinfo(url))
-	var deployments appsv1.DeploymentList
-	if err := env.client.List(t.Context(), &deployments, client.InNamespace("bookinfo")); err != nil {
+	url, err := examples.Museum{URL: env.vars["CHARTMUSEUM_URL"], Username: username, Password: password}.Push(t.Context(), "examples")
+	if err != nil {
 		t.Fatal(err)
 	}
-	ready := map[string]int32{}
-	for _, d := range deployments.Items {
-		ready[d.Name] = d.Status.ReadyReplicas
-	}
-	if diff := cmp.Diff(map[string]int32{"details": 1, "productpage": 1, "ratings": 2, "reviews": 2}, ready); diff != "" {
-		t.Errorf("ready pods (-want +got):\n%s", diff)
-	}
-	for service, port := range map[client.ObjectKey]int{{Namespace: "bookinfo", Name: "productpage"}: 9080, {Namespace: "gateway", Name: "gateway"}: 80} {
-		var s corev1.Service
-		if err := env.client.Get(t.Context(), service, &s); err != nil {
-			t.Fatal(err)
-		}
-		poll(t, service.String()+" to answer", func(ctx context.Context) error {
-			return answers(ctx, fmt.Sprintf("http://%s:%d/", s.Spec.ClusterIP, port), service.Name+" on "+service.Name)
-		})
-	}
-	remove(t, g)
-}
-
-func answers(ctx context.Context, url, want string) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK || !strings.HasPrefix(string(body), want) {
-		return fmt.Errorf("%s: %q, want %q", resp.Status, body, want)
-	}
-	return nil
+	g := env.RollOut(t, examples.Bookinfo(url, stack.Namespace+"/"+stack.MuseumSecret))
+	env.BookinfoAnswers(t)
+	env.Remove(t, g)
 }
 
 // custom is a step that is a container of somebody else's.
@@ -225,19 +110,19 @@ func rollOutAndAway(t *testing.T, url, name, mode, workflow string) outcomes {
         release: {targetNamespace: %s, timeout: 2m, values: {message: %s}}%s
 `, app.name, app.dependencies, url, name, app.name, workflow)
 	}
-	g := rollOut(t, []byte(manifest.String()))
+	g := env.RollOut(t, []byte(manifest.String()))
 	out := outcomes{Releases: map[string]string{}, Ready: apimeta.FindStatusCondition(g.Status.Conditions, v1alpha1.ConditionReady).Reason}
-	for _, hr := range releases(t, name) {
+	for _, hr := range env.Releases(t, name) {
 		out.Releases[hr.Name] = anonymous(t, hr.Spec, name)
 		var cm corev1.ConfigMap
-		if err := env.client.Get(t.Context(), client.ObjectKey{Namespace: name, Name: hr.Name}, &cm); err != nil {
+		if err := env.Client.Get(t.Context(), client.ObjectKey{Namespace: name, Name: hr.Name}, &cm); err != nil {
 			t.Error(err)
 		}
 		if cm.Data["message"] != hr.Name {
 			t.Errorf("the ConfigMap of %s says %q", hr.Name, cm.Data["message"])
 		}
 	}
-	remove(t, g)
+	env.Remove(t, g)
 	out.Facts = said(t, name)
 	return out
 }
