@@ -15,6 +15,7 @@ replace (
 require (
 	github.com/fluxcd/helm-controller/api v1.6.5
 	github.com/go-logr/logr v1.4.4
+	github.com/nats-io/nats.go v1.55.0
 	github.com/prometheus/common v0.72.0
 	golang.org/x/sync v0.24.0
 	k8s.io/api v0.37.2
@@ -65,7 +66,6 @@ require (
 	github.com/modern-go/concurrent v0.0.0-20180306012644-bacd9c7ef1dd // indirect
 	github.com/modern-go/reflect2 v1.0.3-0.20250322232337-35a7c28c31ee // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
-	github.com/nats-io/nats.go v1.55.0 // indirect
 	github.com/nats-io/nkeys v0.4.16 // indirect
 	github.com/nats-io/nuid v1.0.1 // indirect
 	github.com/pkg/errors v0.9.1 // indirect

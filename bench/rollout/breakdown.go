@@ -22,11 +22,9 @@ import (
 	"orkestra.dev/pkg/events"
 )
 
-// taken is the chain that is taken apart, and how often.
-const (
-	takenReleases = 10
-	takenRepeats  = 3
-)
+// takenEdges are how many edges of a case are taken apart at least, with as many rollouts as
+// that needs.
+const takenEdges = 27
 
 // workflowBytes is the size of a group's newest Workflow.
 func (w *world) workflowBytes(ctx context.Context, group string) (int, error) {
@@ -75,23 +73,27 @@ func (n *nodes) see(o any, now time.Time) {
 	}
 }
 
-// breakdown rolls out chains, and says when in an edge what happens.
-func (w *world) breakdown(ctx context.Context) ([]figures.Milestone, error) {
-	g, err := shape.New(shape.Chain, takenReleases)
-	if err != nil {
-		return nil, err
-	}
-	offsets := map[string][]float64{}
-	for repeat := range takenRepeats {
-		if err := w.takeApart(ctx, g, 100+repeat, offsets); err != nil {
-			return nil, err
-		}
-	}
+// breakdown rolls graphs out, and says when in an edge what happens.
+func (w *world) breakdown(ctx context.Context, graphs []shape.Graph) ([]figures.Milestone, error) {
 	var out []figures.Milestone
-	for name, values := range offsets {
-		out = append(out, figures.Milestone{Name: name, P50: figures.Percentile(values, 50), P99: figures.Percentile(values, 99), Edges: len(values)})
+	for _, g := range graphs {
+		offsets := map[string][]float64{}
+		for repeat := 100; len(offsets[parentReady]) < takenEdges; repeat++ {
+			if err := w.takeApart(ctx, g, repeat, offsets); err != nil {
+				return nil, fmt.Errorf("%s: %w", g.Name(), err)
+			}
+			if len(offsets[parentReady]) == 0 {
+				return nil, fmt.Errorf("%s has no edges", g.Name())
+			}
+		}
+		var one []figures.Milestone
+		for name, values := range offsets {
+			one = append(one, figures.Milestone{Case: g.Name(), Name: name,
+				P50: figures.Percentile(values, 50), P99: figures.Percentile(values, 99), Edges: len(values)})
+		}
+		slices.SortFunc(one, func(a, b figures.Milestone) int { return int((a.P50 - b.P50) * 1e9) })
+		out = append(out, one...)
 	}
-	slices.SortFunc(out, func(a, b figures.Milestone) int { return int((a.P50 - b.P50) * 1e9) })
 	return out, nil
 }
 
@@ -166,7 +168,10 @@ func task(application string) string {
 	return application + "." + v1alpha1.TaskName(application, "")
 }
 
-// edges adds each edge's milestones to offsets.
+// parentReady is the milestone that all others are measured from.
+const parentReady = "last parent seen ready"
+
+// edges adds to offsets the milestones of each release that waits for others.
 func (r *rollout) edges(n *nodes, said []fact, offsets map[string][]float64) {
 	stored := map[events.Type]map[string]time.Time{}
 	ids := map[string]string{}
@@ -185,23 +190,26 @@ func (r *rollout) edges(n *nodes, said []fact, offsets map[string][]float64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, child := range r.graph.Releases {
-		for _, parent := range child.Parents {
-			p, c := task(parent), task(child.Name)
-			for name, at := range map[string]time.Time{
-				"parent seen ready":                     r.ready[parent],
-				"release.ready of the parent stored":    stored[events.TypeReleaseReady][p],
-				"Workflow: the parent's node succeeded": n.seen[ids[p]]["Succeeded"],
-				"node.succeeded of the parent stored":   stored[events.TypeNodeSucceeded][p],
-				"Workflow: the child's node is running": n.seen[ids[c]]["Running"],
-				"node.started of the child stored":      stored[events.TypeNodeStarted][c],
-				"child's HelmRelease seen":              r.created[child.Name],
-				"child's first Helm record seen":        r.helm[child.Name],
-				"child's Helm record says deployed":     r.deployed[child.Name],
-				"child seen ready":                      r.ready[child.Name],
-			} {
-				if !at.IsZero() {
-					offsets[name] = append(offsets[name], at.Sub(r.ready[parent]).Seconds())
-				}
+		parent := r.lastReady(child.Parents)
+		if parent == "" {
+			continue
+		}
+		p, c := task(parent), task(child.Name)
+		for name, at := range map[string]time.Time{
+			parentReady:                             r.ready[parent],
+			"release.ready of the parent stored":    stored[events.TypeReleaseReady][p],
+			"executor decides on the child":         r.decided[child.Name],
+			"Workflow: the parent's node succeeded": n.seen[ids[p]]["Succeeded"],
+			"node.succeeded of the parent stored":   stored[events.TypeNodeSucceeded][p],
+			"Workflow: the child's node is running": n.seen[ids[c]]["Running"],
+			"node.started of the child stored":      stored[events.TypeNodeStarted][c],
+			"child's HelmRelease seen":              r.created[child.Name],
+			"child's first Helm record seen":        r.helm[child.Name],
+			"child's Helm record says deployed":     r.deployed[child.Name],
+			"child seen ready":                      r.ready[child.Name],
+		} {
+			if !at.IsZero() {
+				offsets[name] = append(offsets[name], at.Sub(r.ready[parent]).Seconds())
 			}
 		}
 	}

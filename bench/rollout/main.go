@@ -28,13 +28,12 @@ import (
 // options of the benchmark.
 type options struct {
 	root, out, guard, writeGuard string
-	graphs, fluxGraphs           []shape.Graph
+	graphs, fluxGraphs, taken    []shape.Graph
 	contenders                   []string
 	repeat, large                int
 	fluxRequeue, argoRequeue     time.Duration
 	serverArgs                   map[string][]string
 	command                      string
-	breakdown                    bool
 }
 
 func main() {
@@ -56,7 +55,7 @@ func main() {
 }
 
 const (
-	defaultCases = "chain:4,chain:10,bookinfo:6,fan:10,umbrella:31,fan:100,ladder:100"
+	defaultCases = "chain:4,chain:10,bookinfo:6,ladder:40,ladder:100"
 	quickCases   = "chain:10,bookinfo:6,ladder:20"
 )
 
@@ -66,17 +65,17 @@ func parse(args []string) (options, error) {
 	flags := flag.NewFlagSet("rollout", flag.ContinueOnError)
 	quick := flags.Bool("quick", false, "small and short, for CI: "+quickCases+", Orkestra and the sequencer only; no report is written unless -out is given")
 	cases := flags.String("cases", defaultCases, "<shape>:<releases>, separated by commas; the shapes are chain, fan, ladder, bookinfo and umbrella")
-	fluxCases := flags.String("flux-cases", "chain:4,bookinfo:6", "the cases in which Flux runs with its default requeue: half a minute for each level, once")
+	fluxCases := flags.String("flux-cases", "chain:4", "the cases in which Flux runs with its default requeue: half a minute for each level, once")
 	contenders := flags.String("contenders", strings.Join(figures.Contenders, ","), "who runs, separated by commas")
 	flags.StringVar(&o.root, "root", ".", "the checkout")
 	flags.StringVar(&o.out, "out", "docs/benchmarks", "folder for rollout.md, rollout.json and rollout.svg; empty: they are not written")
-	flags.IntVar(&o.repeat, "repeat", 3, "how often each case is run")
+	flags.IntVar(&o.repeat, "repeat", 2, "how often each case is run")
 	flags.IntVar(&o.large, "large", 31, "cases with at least as many releases are run once")
 	flags.DurationVar(&o.fluxRequeue, "flux-requeue", time.Second, "helm-controller's --requeue-dependency for "+figures.FluxShort)
 	flags.DurationVar(&o.argoRequeue, "argo-requeue", 100*time.Millisecond, "how long Argo waits before it looks at a workflow again")
 	flags.StringVar(&o.guard, "guard", "", "file of ratios: fail where one is now worse by more than a third")
 	flags.StringVar(&o.writeGuard, "write-guard", "", "file to write the ratios to, for -guard")
-	flags.BoolVar(&o.breakdown, "breakdown", true, "measure what an edge's time is made of")
+	taken := flags.String("breakdown", "chain:10,ladder:40", "the cases in which it is measured what an edge's time is made of; empty: none")
 	flags.Func("server-arg", "<server>=<flag>, for a server of the stack, such as helm-controller=--concurrent=20; may be repeated", func(s string) error {
 		server, arg, ok := strings.Cut(s, "=")
 		if !ok {
@@ -99,9 +98,12 @@ func parse(args []string) (options, error) {
 		set("cases", cases, quickCases)
 		set("contenders", contenders, figures.Orkestra+","+figures.Sequencer)
 		set("out", &o.out, "")
-		o.breakdown = o.breakdown && given["breakdown"]
+		set("breakdown", taken, "")
 	}
-	var errs [2]error
+	var errs [3]error
+	if *taken != "" {
+		o.taken, errs[2] = shape.Parse(*taken)
+	}
 	o.graphs, errs[0] = shape.Parse(*cases)
 	o.fluxGraphs, errs[1] = shape.Parse(*fluxCases)
 	o.contenders = strings.Split(*contenders, ",")
@@ -148,11 +150,14 @@ func bench(ctx context.Context, o options) (err error) {
 	if report.Versions, err = versions(ctx, w.stack.Bin, slices.Contains(o.contenders, figures.Helmfile)); err != nil {
 		return err
 	}
+	if report.IdleMiB, err = w.meter.idle(ctx); err != nil {
+		return err
+	}
 	if report.Runs, err = w.all(ctx, o); err != nil {
 		return err
 	}
-	if o.breakdown && slices.Contains(o.contenders, figures.Orkestra) {
-		if report.Milestone, err = w.breakdown(ctx); err != nil {
+	if len(o.taken) > 0 && slices.Contains(o.contenders, figures.Orkestra) {
+		if report.Milestone, err = w.breakdown(ctx, o.taken); err != nil {
 			return fmt.Errorf("taking an edge apart: %w", err)
 		}
 	}

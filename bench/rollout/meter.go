@@ -37,7 +37,7 @@ func newMeter(s *stack.Stack, bus *events.Bus, config *rest.Config) (*meter, err
 type reading struct {
 	pids     map[string]int
 	cpu      map[string]float64
-	writes   map[string]int
+	requests requested
 	messages uint64
 }
 
@@ -60,7 +60,7 @@ func (m *meter) read(ctx context.Context) (reading, error) {
 		return r, err
 	}
 	r.messages = state.Last
-	if r.writes, err = m.writes(ctx); err != nil {
+	if r.requests, err = m.requests(ctx); err != nil {
 		return r, err
 	}
 	for name, pid := range r.pids {
@@ -76,7 +76,7 @@ func (m *meter) read(ctx context.Context) (reading, error) {
 
 // charge writes into a run what was used since before.
 func (m *meter) charge(ctx context.Context, run *figures.Run, before reading) error {
-	run.CPUSeconds, run.PeakMiB, run.Writes = map[string]float64{}, map[string]float64{}, map[string]int{}
+	run.CPUSeconds, run.PeakMiB = map[string]float64{}, map[string]float64{}
 	for name, pid := range before.pids {
 		cpu, err := proc.CPUSeconds(pid)
 		if err != nil {
@@ -87,15 +87,11 @@ func (m *meter) charge(ctx context.Context, run *figures.Run, before reading) er
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	writes, err := m.writes(ctx)
+	requests, err := m.requests(ctx)
 	if err != nil {
 		return err
 	}
-	for name, n := range writes {
-		if n -= before.writes[name]; n > 0 {
-			run.Writes[name] = n
-		}
-	}
+	run.Writes, run.Reads = since(requests.writes, before.requests.writes), since(requests.reads, before.requests.reads)
 	state, err := m.bus.EventStream(ctx)
 	if err != nil {
 		return err
@@ -104,54 +100,86 @@ func (m *meter) charge(ctx context.Context, run *figures.Run, before reading) er
 	return nil
 }
 
-const requests = "apiserver_request_total"
-
-// writes to the API server so far, by verb and resource.
-func (m *meter) writes(ctx context.Context) (map[string]int, error) {
-	text, err := m.api.Get().AbsPath("/metrics").DoRaw(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("reading the API server's metrics: %w", err)
+func since(now, before map[string]int) map[string]int {
+	out := map[string]int{}
+	for name, n := range now {
+		if n -= before[name]; n > 0 {
+			out[name] = n
+		}
 	}
-	return countWrites(text)
+	return out
 }
 
-func countWrites(text []byte) (map[string]int, error) {
+// idle is the memory of all processes as they are.
+func (m *meter) idle(ctx context.Context) (map[string]figures.Memory, error) {
+	before, err := m.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]figures.Memory{}
+	for name, pid := range before.pids {
+		resident, own, err := proc.MiB(pid)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		out[name] = figures.Memory{Resident: resident, Own: own}
+	}
+	return out, nil
+}
+
+const requestTotal = "apiserver_request_total"
+
+// requested are requests to the API server, by verb and resource.
+type requested struct{ writes, reads map[string]int }
+
+// requests to the API server so far.
+func (m *meter) requests(ctx context.Context) (requested, error) {
+	text, err := m.api.Get().AbsPath("/metrics").DoRaw(ctx)
+	if err != nil {
+		return requested{}, fmt.Errorf("reading the API server's metrics: %w", err)
+	}
+	return countRequests(text)
+}
+
+func countRequests(text []byte) (requested, error) {
 	var lines bytes.Buffer
 	scanner := bufio.NewScanner(bytes.NewReader(text))
 	scanner.Buffer(nil, 1<<20)
 	for scanner.Scan() { // the rest is megabytes of histograms
-		if strings.HasPrefix(scanner.Text(), requests+"{") {
+		if strings.HasPrefix(scanner.Text(), requestTotal+"{") {
 			lines.Write(append(scanner.Bytes(), '\n'))
 		}
 	}
 	if err := scanner.Err(); err != nil {
-		return nil, fmt.Errorf("reading the API server's metrics: %w", err)
+		return requested{}, fmt.Errorf("reading the API server's metrics: %w", err)
 	}
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(&lines)
 	if err != nil {
-		return nil, fmt.Errorf("reading the API server's metrics: %w", err)
+		return requested{}, fmt.Errorf("reading the API server's metrics: %w", err)
 	}
-	out := map[string]int{}
-	for _, metric := range families[requests].GetMetric() {
+	out := requested{writes: map[string]int{}, reads: map[string]int{}}
+	for _, metric := range families[requestTotal].GetMetric() {
 		labels := map[string]string{}
 		for _, l := range metric.GetLabel() {
 			labels[l.GetName()] = l.GetValue()
 		}
+		var counts map[string]int
 		switch labels["verb"] {
 		case "POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION":
-		default:
-			continue
+			counts = out.writes
+		case "GET", "LIST":
+			counts = out.reads
 		}
 		// Leases are renewed all the time, whatever is rolled out; reviews write nothing.
-		if r := labels["resource"]; r == "leases" || strings.HasSuffix(r, "reviews") {
+		if r := labels["resource"]; counts == nil || r == "" || r == "leases" || strings.HasSuffix(r, "reviews") {
 			continue
 		}
 		name := strings.ToLower(labels["verb"]) + " " + labels["resource"]
 		if sub := labels["subresource"]; sub != "" {
 			name += "/" + sub
 		}
-		out[name] += int(metric.GetUntyped().GetValue() + metric.GetCounter().GetValue())
+		counts[name] += int(metric.GetUntyped().GetValue() + metric.GetCounter().GetValue())
 	}
 	return out, nil
 }

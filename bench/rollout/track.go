@@ -38,8 +38,8 @@ type track struct {
 	// began is when the phase did.
 	began time.Time
 	// What was seen of a release in this phase, by its name.
-	created, ready, helm, deployed map[string]time.Time
-	groupReady                     time.Time
+	created, decided, ready, helm, deployed map[string]time.Time
+	groupReady                              time.Time
 	// generations are what was seen last, and floor what that was when the phase began:
 	// a release is ready in a phase with a generation of it.
 	generations, floor map[string]int64
@@ -68,7 +68,7 @@ func (t *track) phase() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.began = time.Now()
-	t.created, t.ready = map[string]time.Time{}, map[string]time.Time{}
+	t.created, t.decided, t.ready = map[string]time.Time{}, map[string]time.Time{}, map[string]time.Time{}
 	t.helm, t.deployed = map[string]time.Time{}, map[string]time.Time{}
 	t.floor, t.groupFloor = maps.Clone(t.generations), t.group
 	t.groupReady, t.actions = time.Time{}, 0
@@ -87,6 +87,10 @@ func (t *track) seeRelease(u *unstructured.Unstructured, now time.Time) {
 	t.mu.Lock()
 	if _, known := t.generations[name]; !known {
 		t.created[name] = now
+		// Only Orkestra says when it decided.
+		if at, err := time.Parse(time.RFC3339Nano, u.GetAnnotations()[v1alpha1.AnnotationStartedAt]); err == nil {
+			t.decided[name] = at
+		}
 	}
 	t.generations[name] = u.GetGeneration()
 	if t.ready[name].IsZero() && u.GetGeneration() > t.floor[name] && isReady(u) {
@@ -208,21 +212,30 @@ func (t *track) overheads(begun map[string]time.Time) ([]float64, error) {
 		if len(r.Parents) == 0 {
 			continue
 		}
-		var last time.Time
-		for _, p := range r.Parents {
-			if t.ready[p].IsZero() {
-				return nil, fmt.Errorf("%w: %s", errUnseen, p)
-			}
-			if t.ready[p].After(last) {
-				last = t.ready[p]
-			}
+		last := t.lastReady(r.Parents)
+		if last == "" {
+			return nil, fmt.Errorf("%w: one of %s", errUnseen, strings.Join(r.Parents, ", "))
 		}
 		if begun[r.Name].IsZero() {
 			return nil, fmt.Errorf("%w: %s", errUnseen, r.Name)
 		}
-		out = append(out, begun[r.Name].Sub(last).Seconds())
+		out = append(out, begun[r.Name].Sub(t.ready[last]).Seconds())
 	}
 	return out, nil
+}
+
+// lastReady is that of the releases that was ready last; empty where there are none, or not
+// all of them are.
+func (t *track) lastReady(names []string) (last string) {
+	for _, name := range names {
+		if t.ready[name].IsZero() {
+			return ""
+		}
+		if last == "" || t.ready[name].After(t.ready[last]) {
+			last = name
+		}
+	}
+	return last
 }
 
 // since is the time from the beginning of the phase to the earliest, or the latest, of

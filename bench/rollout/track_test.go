@@ -152,9 +152,9 @@ func TestAwaitSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
-func TestCountWrites(t *testing.T) {
+func TestCountRequests(t *testing.T) {
 	t.Parallel()
-	got, err := countWrites([]byte(`# TYPE apiserver_request_total counter
+	got, err := countRequests([]byte(`# TYPE apiserver_request_total counter
 apiserver_request_total{code="201",group="",resource="secrets",subresource="",verb="POST"} 3
 apiserver_request_total{code="409",group="",resource="secrets",subresource="",verb="POST"} 1
 apiserver_request_total{code="200",group="apps",resource="deployments",subresource="status",verb="APPLY"} 2
@@ -165,8 +165,11 @@ apiserver_request_duration_seconds_bucket{verb="POST",le="1"} 7
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != 2 || got["post secrets"] != 4 || got["apply deployments/status"] != 2 {
-		t.Errorf("writes = %v", got)
+	if len(got.writes) != 2 || got.writes["post secrets"] != 4 || got.writes["apply deployments/status"] != 2 {
+		t.Errorf("writes = %v", got.writes)
+	}
+	if len(got.reads) != 1 || got.reads["get secrets"] != 9 {
+		t.Errorf("reads = %v", got.reads)
 	}
 }
 

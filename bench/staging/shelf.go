@@ -51,32 +51,42 @@ func (c *counter) reset() {
 // shelf is a repository that counts how many charts are downloaded.
 type shelf struct {
 	counter
-	url   string
-	names []string
-	close func() error
+	// indexed is when the index was read last.
+	indexed time.Time
+	url     string
+	names   []string
+	close   func() error
 }
 
-func newShelf(charts, size int) (*shelf, error) {
-	s := &shelf{}
+// numbered are the names of so many charts.
+func numbered(charts int) []string {
+	var names []string
+	for i := range charts {
+		names = append(names, fmt.Sprintf("chart-%03d", i))
+	}
+	return names
+}
+
+// newShelf has charts of these names, each of about size bytes when packed.
+func newShelf(names []string, size int) (*shelf, error) {
+	s := &shelf{names: names}
 	files := map[string][]byte{}
 	var index strings.Builder
 	index.WriteString("apiVersion: v1\nentries:\n")
 	noise := rand.NewChaCha8([32]byte{1})
-	for i := range charts {
-		name := fmt.Sprintf("chart-%03d", i)
+	for _, name := range names {
 		body := make([]byte, max(size-400, 0)) // the rest is headers
 		if _, err := noise.Read(body); err != nil {
 			return nil, err
 		}
 		data, err := archive.Write(name, []archive.File{
 			{Name: "Chart.yaml", Data: []byte("apiVersion: v2\nname: " + name + "\nversion: 1.0.0\n")},
-			{Name: "templates/cm.yaml", Data: []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + "}\n")},
+			{Name: "templates/cm.yaml", Data: []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: '{{ .Release.Name }}'}\ndata: {message: '{{ .Values.message }}'}\n")},
 			{Name: "files/noise", Data: body},
 		})
 		if err != nil {
 			return nil, err
 		}
-		s.names = append(s.names, name)
 		files["/"+name+"-1.0.0.tgz"] = data
 		fmt.Fprintf(&index, "  %s:\n  - {apiVersion: v2, name: %s, version: 1.0.0, digest: %s, urls: [%s-1.0.0.tgz]}\n",
 			name, name, strings.TrimPrefix(archive.Digest(data), "sha256:"), name)
@@ -92,7 +102,11 @@ func newShelf(charts, size int) (*shelf, error) {
 		_, _ = w.Write(data) // who hangs up has what he wants
 		if strings.HasSuffix(r.URL.Path, ".tgz") {
 			s.count()
+			return
 		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.indexed = time.Now()
 	}))
 	return s, err
 }

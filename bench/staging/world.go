@@ -75,7 +75,7 @@ func newWorld(ctx context.Context, s *stack.Stack, charts, size int) (*world, er
 	if err := makeTopology(ctx, s, env); err != nil {
 		return nil, err
 	}
-	if w.shelf, err = newShelf(charts, size); err != nil {
+	if w.shelf, err = newShelf(numbered(charts), size); err != nil {
 		return nil, err
 	}
 	museum, err := url.Parse(env["CHARTMUSEUM_URL"])
@@ -100,7 +100,9 @@ func newWorld(ctx context.Context, s *stack.Stack, charts, size int) (*world, er
 }
 
 func (w *world) close() error {
-	return errors.Join(w.stopStager(), w.bus.Close(), w.shelf.close(), w.museum.close(), w.log.Close())
+	// With all services it would be rolled out.
+	gone := w.client.Delete(context.Background(), w.shelf.group())
+	return errors.Join(gone, w.stopStager(), w.bus.Close(), w.shelf.close(), w.museum.close(), w.log.Close())
 }
 
 // makeTopology makes the streams: the stager may not.
@@ -130,7 +132,8 @@ func (w *world) startStager(ctx context.Context) error {
 	w.stager = exec.Command(filepath.Join(w.stack.Bin, "orkestra-stager"), "--kubeconfig", w.stack.Kubeconfig, "--nats-url", w.env["NATS_URL"],
 		"--nats-ca", w.env["NATS_CA"], "--nats-nkey", w.stack.NATSKey("stager"), "--nats-topology", "await",
 		"--health-addr", health, "--metrics-addr", "0", "--namespace", stack.Namespace, "--allow-private-registries",
-		"--chartmuseum-url", w.museum.url, "--staging-url", w.env["CHARTMUSEUM_URL"])
+		"--chartmuseum-url", w.museum.url, "--staging-url", w.env["CHARTMUSEUM_URL"],
+		"--staging-credentials", w.env["CHARTMUSEUM_CREDENTIALS"], "--staging-secret", stack.MuseumSecret)
 	w.stager.Stderr, w.stager.Stdout = w.log, w.log
 	if err := w.stager.Start(); err != nil {
 		return fmt.Errorf("starting the stager: %w", err)

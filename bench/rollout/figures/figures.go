@@ -67,14 +67,25 @@ type Run struct {
 	PeakMiB    map[string]float64 `json:"peakMiB,omitempty"`
 	// Writes to the API server, by verb and resource; those of leases are left out.
 	Writes map[string]int `json:"writes,omitempty"`
+	// Reads of it are GET and LIST; what watches show is not among them.
+	Reads map[string]int `json:"reads,omitempty"`
 	// Messages that were stored in the stream of events.
 	Messages int `json:"messages,omitempty"`
 	// WorkflowBytes is the size of the finished Workflow as JSON.
 	WorkflowBytes int `json:"workflowBytes,omitempty"`
 }
 
+// Memory of a process in MiB: what is resident, and what of that is its own; the rest are
+// pages of its executable and of other files.
+type Memory struct {
+	Resident float64 `json:"resident"`
+	Own      float64 `json:"own"`
+}
+
 // Milestone is one of those that an edge passes.
 type Milestone struct {
+	// Case is <shape>:<releases>.
+	Case string `json:"case"`
 	Name string `json:"name"`
 	// P50 and P99 seconds after the parent was seen ready, over Edges edges.
 	P50   float64 `json:"p50"`
@@ -99,9 +110,11 @@ type Report struct {
 	// Settings that differ from the programs' defaults, in words.
 	Settings []string `json:"settings"`
 	// Seconds that the whole took.
-	Seconds   float64     `json:"seconds"`
-	Runs      []Run       `json:"runs"`
-	Milestone []Milestone `json:"milestones,omitempty"`
+	Seconds float64 `json:"seconds"`
+	// IdleMiB is what each process holds before the first rollout.
+	IdleMiB   map[string]Memory `json:"idleMiB,omitempty"`
+	Runs      []Run             `json:"runs"`
+	Milestone []Milestone       `json:"milestones,omitempty"`
 }
 
 // Percentile of values, p in 0..100 by nearest rank; NaN without values.
@@ -204,6 +217,7 @@ func edges(r Run) []float64   { return r.EdgeSeconds }
 func gaps(r Run) []float64    { return r.GapSeconds }
 func cpuPerRun(r Run) float64 { return sum(r.CPUSeconds) / float64(r.Releases) }
 func writesPer(r Run) float64 { return float64(sum(r.Writes)) / float64(r.Releases) }
+func readsPer(r Run) float64  { return float64(sum(r.Reads)) / float64(r.Releases) }
 func sum[N int | float64](m map[string]N) (total N) {
 	for _, n := range m {
 		total += n

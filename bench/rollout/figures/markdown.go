@@ -82,7 +82,7 @@ helm-controller.
 	r.phaseTable(b)
 	r.costTable(b)
 	r.processTable(b)
-	r.writesTable(b)
+	r.requestTables(b)
 	r.milestoneTable(b)
 	return b.String()
 }
@@ -201,7 +201,8 @@ func (r Report) costTable(b *strings.Builder) {
 				continue
 			}
 			row := []string{c, contender,
-				number("%.3f s", r.median(c, contender, Install, cpuPerRun)), number("%.1f", r.median(c, contender, Install, writesPer))}
+				number("%.3f s", r.median(c, contender, Install, cpuPerRun)), number("%.1f", r.median(c, contender, Install, writesPer)),
+				number("%.1f", r.median(c, contender, Install, readsPer))}
 			if contender == Orkestra {
 				row = append(row, number("%.1f", r.median(c, contender, Install, messages)), number("%.0f", r.median(c, contender, Install, workflow)))
 			} else {
@@ -210,9 +211,9 @@ func (r Report) costTable(b *strings.Builder) {
 			rows = append(rows, row)
 		}
 	}
-	table(b, "Cost per release", "CPU time of all processes of the stack (and of Helmfile), writes to the API server by anyone, "+
+	table(b, "Cost per release", "CPU time of all processes of the stack (and of Helmfile), writes to and reads from the API server by anyone, "+
 		"messages in the stream of events, and bytes of the finished Workflow, all divided by the number of releases.",
-		[]string{"case", "contender", "CPU", "API writes", "messages", "bytes of the workflow"}, rows)
+		[]string{"case", "contender", "CPU", "API writes", "API reads", "messages", "bytes of the workflow"}, rows)
 }
 
 // largest is the case with the most releases that Orkestra has run.
@@ -228,7 +229,7 @@ func (r Report) largest() (c string) {
 
 func (r Report) processTable(b *strings.Builder) {
 	c := r.largest()
-	var head = []string{"process"}
+	head := []string{"process", "idle", "its own"}
 	var contenders []string
 	for _, contender := range r.contenders() {
 		if len(r.pick(c, contender, Install)) > 0 {
@@ -238,7 +239,10 @@ func (r Report) processTable(b *strings.Builder) {
 	}
 	var rows [][]string
 	for _, process := range r.processes() {
-		row := []string{process}
+		row := []string{process, absent, absent}
+		if idle, ok := r.IdleMiB[process]; ok {
+			row = []string{process, number("%.0f MiB", idle.Resident), number("%.0f MiB", idle.Own)}
+		}
 		for _, contender := range contenders {
 			row = append(row,
 				seconds(r.median(c, contender, Install, func(run Run) float64 { return valueOf(run.CPUSeconds, process) })),
@@ -246,7 +250,7 @@ func (r Report) processTable(b *strings.Builder) {
 		}
 		rows = append(rows, row)
 	}
-	table(b, "Processes", "CPU time and resident memory at its peak while "+c+" is installed.", head, rows)
+	table(b, "Processes", "Resident memory before the first rollout, and what of it is no page of a file; CPU time, and resident memory at its peak, while "+c+" is installed.", head, rows)
 }
 
 func valueOf(m map[string]float64, name string) float64 {
@@ -256,10 +260,18 @@ func valueOf(m map[string]float64, name string) float64 {
 	return math.NaN()
 }
 
-func (r Report) writesTable(b *strings.Builder) {
+func (r Report) requestTables(b *strings.Builder) {
+	c := r.largest()
+	r.requestTable(b, "Writes", "To the API server, by verb and resource, while "+c+" is installed; those of leases are left out.",
+		func(run Run) map[string]int { return run.Writes })
+	r.requestTable(b, "Reads", "From the API server, by verb and resource, while "+c+" is installed; watches are not among them.",
+		func(run Run) map[string]int { return run.Reads })
+}
+
+func (r Report) requestTable(b *strings.Builder, title, text string, requests func(Run) map[string]int) {
 	c := r.largest()
 	total := map[string]float64{}
-	head := []string{"write"}
+	head := []string{"request"}
 	var contenders []string
 	for _, contender := range r.contenders() {
 		runs := r.pick(c, contender, Install)
@@ -269,29 +281,30 @@ func (r Report) writesTable(b *strings.Builder) {
 		contenders = append(contenders, contender)
 		head = append(head, contender)
 		for _, run := range runs {
-			for name, n := range run.Writes {
+			for name, n := range requests(run) {
 				total[name] += float64(n)
 			}
 		}
 	}
 	var rows [][]string
-	for _, write := range byWeight(total) {
-		row := []string{write}
+	for _, name := range byWeight(total) {
+		row := []string{name}
 		for _, contender := range contenders {
-			row = append(row, number("%.0f", r.median(c, contender, Install, func(run Run) float64 { return float64(run.Writes[write]) })))
+			row = append(row, number("%.0f", r.median(c, contender, Install, func(run Run) float64 { return float64(requests(run)[name]) })))
 		}
 		rows = append(rows, row)
 	}
-	table(b, "Writes", "To the API server, by verb and resource, while "+c+" is installed; those of leases are left out.", head, rows)
+	table(b, title, text, head, rows)
 }
 
 func (r Report) milestoneTable(b *strings.Builder) {
 	var rows [][]string
 	for _, m := range r.Milestone {
-		rows = append(rows, []string{m.Name, milliseconds(m.P50), milliseconds(m.P99), fmt.Sprint(m.Edges)})
+		rows = append(rows, []string{m.Case, m.Name, milliseconds(m.P50), milliseconds(m.P99), fmt.Sprint(m.Edges)})
 	}
-	table(b, "Where an edge's time goes", "What happens between a parent that is ready and its child, in a chain: how long after "+
-		"the benchmark's watch showed the parent Ready. The times are of the benchmark's watches (of HelmReleases, Workflows and "+
-		"Helm's records) and of the stream, when it stored an event. They are all of one machine's clock, but a watch may be a "+
-		"millisecond late: a small negative time is that.", []string{"", "p50", "p99", "edges"}, rows)
+	table(b, "Where an edge's time goes", "What happens between the last parent of a release that is ready and the release: how long "+
+		"after the benchmark's watch showed that parent Ready. The times are of the benchmark's watches (of HelmReleases, Workflows "+
+		"and Helm's records), of the stream, when it stored an event, and of the executor, when it decided. They are all of one "+
+		"machine's clock, but a watch may be a millisecond late: a small negative time is that.",
+		[]string{"case", "", "p50", "p99", "edges"}, rows)
 }
