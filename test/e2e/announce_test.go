@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -28,16 +27,9 @@ func TestPushedChartsAreAnnounced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, env.vars["CHARTMUSEUM_URL"]+"/api/"+group+"/charts", bytes.NewReader(archive))
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusCreated {
-		t.Fatalf("pushing by hand: %s, %v", resp.Status, err)
+	status, answer, err := toMuseum(t.Context(), http.MethodPost, "/api/"+group+"/charts", museumPassword(t), archive)
+	if err != nil || status != http.StatusCreated {
+		t.Fatalf("pushing by hand: %d %s, %v", status, answer, err)
 	}
 	want := map[string]string{"small": "1.0.0", "foreign": "2.0.0"}
 	digest := fmt.Sprintf("sha256:%x", sha256.Sum256(archive))

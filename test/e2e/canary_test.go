@@ -5,6 +5,7 @@ import (
 	"context"
 	"io/fs"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,6 +34,8 @@ func TestSecretsStaySecret(t *testing.T) {
 		"a Secret with values":      "c4n4ry-in-a-secret",
 		"a registry's password":     "c4n4ry-in-a-password",
 		"a registry's bearer token": "c4n4ry-in-a-token",
+		"ChartMuseum's password":    museumPassword(t),
+		"a Receiver's token":        hookToken,
 	}
 	for _, i := range events.Identities() {
 		seed, err := os.ReadFile(env.stack.NATSKey(i.Name))
@@ -65,6 +68,16 @@ func TestSecretsStaySecret(t *testing.T) {
 	create(t, g)
 	awaitReady(t, name, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
 	withoutSecrets(t, "after a rollout", canaries)
+
+	// The token of Harbor is in a header as it is.
+	path := hook(t, name, selects(v1alpha1.ReceiverHarbor, name))
+	header, body := fromHarbor(t, s.URL, "1.0.0")
+	accepted(t, 0, path, header, body)
+	p, err := post(t.Context(), 1, "/hook/"+strings.Repeat("0", 64), header, body)
+	if err != nil || p.status != http.StatusNotFound {
+		t.Fatalf("a delivery to nobody: %+v, %v", p, err)
+	}
+	withoutSecrets(t, "after deliveries with a token", canaries)
 
 	refusing := refuses(t)
 	for _, credentials := range []string{"password", "token"} {
@@ -103,6 +116,15 @@ func refuses(t *testing.T) string {
 // withoutSecrets looks for canaries everywhere that others than their owners may look at.
 func withoutSecrets(t *testing.T, when string, canaries map[string]string) {
 	t.Helper()
+	searchFiles(t, when, canaries)
+	for kind, list := range kinds(t) {
+		search(t, when, kind, []byte(mustJSON(t, list)), canaries)
+	}
+}
+
+// searchFiles looks for canaries in all that is stored and logged.
+func searchFiles(t *testing.T, when string, canaries map[string]string) {
+	t.Helper()
 	// Every stream, dead letters and headers included, is what the server keeps in its files, and every audit
 	// record what the auditor does.
 	for place, least := range map[string]int{"data/nats": 1, "data/audit": 1, "log": len(ours())} {
@@ -131,14 +153,11 @@ func withoutSecrets(t *testing.T, when string, canaries map[string]string) {
 			t.Errorf("%s: %d files of %s speak of the group, want %d or more: nothing was searched", when, searched, place, least)
 		}
 	}
-	for kind, list := range kinds(t) {
-		search(t, when, kind, []byte(mustJSON(t, list)), canaries)
-	}
 }
 
-// ours are the processes whose logs we write, and those that Argo and NATS write of us.
+// ours are the processes whose logs we write, and those that others write of us.
 func ours() []string {
-	out := []string{"auditor", "topology", "nats", "workflow-controller"}
+	out := []string{"auditor", "topology", "nats", "chartmuseum", "workflow-controller", "source-controller"}
 	for _, service := range []string{"intake", "stager", "compiler", "executor", "watcher"} {
 		for n := 1; n <= replicas; n++ {
 			out = append(out, replica(service, n))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -112,6 +113,7 @@ func TestDoctorFindsEachFault(t *testing.T) {
 		"StreamChanged":    {put: streamChanged, want: []string{"stream-drift"}},
 		"DeadLetter":       {put: deadLetter, want: []string{"dead-letters"}},
 		"ChartMuseumDown":  {put: stopped("chartmuseum"), want: []string{"chartmuseum-unreachable"}},
+		"PasswordGone":     {put: passwordGone, want: []string{"staging-secret-missing"}, also: []string{"repository-not-ready", "staging-unavailable"}},
 		"WebhookAway":      {put: webhook(func(c *admissionregistrationv1.WebhookClientConfig) { c.URL = new("https://127.0.0.1:1/validate") }), want: []string{"webhook-unreachable"}},
 		"WebhookDistrust":  {put: webhook(func(c *admissionregistrationv1.WebhookClientConfig) { c.CABundle = nil }), want: []string{"webhook-unreachable"}},
 		"PermissionTaken":  {put: permissionTaken, want: []string{"permission-missing"}},
@@ -217,6 +219,10 @@ const fencePolicy = "orkestra-helmrelease-fence"
 
 func policyGone(t *testing.T) func() {
 	return remade(t, &admissionregistrationv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: fencePolicy}})
+}
+
+func passwordGone(t *testing.T) func() {
+	return remade(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: stack.Namespace, Name: stack.MuseumSecret}})
 }
 
 func policyUnbound(t *testing.T) func() {

@@ -15,7 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"orkestra.dev/api/v1alpha1"
-	"orkestra.dev/examples"
 	"orkestra.dev/pkg/events"
 	"orkestra.dev/test/interop"
 )
@@ -26,11 +25,7 @@ func TestOthersReadARollout(t *testing.T) {
 	if err := interop.Install(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	repository, err := examples.Push(t.Context(), env.vars["CHARTMUSEUM_URL"], "examples")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := parse(t, string(examples.Bookinfo(repository)))
+	g := bookinfo(t)
 	g.Name = "spoken"
 	create(t, g)
 	awaitReady(t, g.Name, 2*time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)

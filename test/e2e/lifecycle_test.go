@@ -15,19 +15,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
-	"orkestra.dev/examples"
 	"orkestra.dev/local/timing"
 )
 
 // The main job: the bookinfo group comes up in order and goes in reverse.
 func TestBookinfo(t *testing.T) {
-	repository, err := examples.Push(t.Context(), env.vars["CHARTMUSEUM_URL"], "examples")
-	if err != nil {
-		t.Fatal(err)
-	}
 	const name = "bookinfo"
+	group := bookinfo(t)
 	applied := time.Now()
-	create(t, parse(t, string(examples.Bookinfo(repository))))
+	create(t, group)
 	g := awaitReady(t, name, 2*time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
 
 	want := []string{
@@ -130,11 +126,7 @@ func deleteInReverse(t *testing.T, group string) {
 
 // Subcharts empty: one release per application (the original's behaviour 2).
 func TestWithoutSubcharts(t *testing.T) {
-	repository, err := examples.Push(t.Context(), env.vars["CHARTMUSEUM_URL"], "examples")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := parse(t, string(examples.Bookinfo(repository)))
+	g := bookinfo(t)
 	g.Name = "whole"
 	for i := range g.Spec.Applications {
 		g.Spec.Applications[i].Spec.Subcharts = nil

@@ -33,7 +33,10 @@ import (
 const replicas = 2
 
 // env is what the tests share.
-var env struct {
+var env environment
+
+// environment is a stack, and how tests reach it.
+type environment struct {
 	stack    *stack.Stack
 	vars     map[string]string
 	config   *rest.Config
@@ -93,36 +96,41 @@ func up(ctx context.Context) (down func() error, err error) {
 			return nil, fmt.Errorf("taking down an earlier stack: %w", err)
 		}
 	}
-	env.stack, err = stack.Up(ctx, o)
-	if err != nil {
-		return nil, err
-	}
 	down = func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		return env.stack.Down(ctx, true)
 	}
-	if env.vars, err = env.stack.Env(); err != nil {
-		return down, err
+	return down, env.up(ctx, o)
+}
+
+// up brings up a stack, and reaches it. The recording of releases ends with ctx.
+func (e *environment) up(ctx context.Context, o stack.Options) (err error) {
+	e.root = o.Root
+	if e.stack, err = stack.Up(ctx, o); err != nil {
+		return err
 	}
-	if env.config, err = env.stack.RESTConfig(); err != nil {
-		return down, err
+	if e.vars, err = e.stack.Env(); err != nil {
+		return err
+	}
+	if e.config, err = e.stack.RESTConfig(); err != nil {
+		return err
 	}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		clientgoscheme.AddToScheme, v1alpha1.AddToScheme, helmv2.AddToScheme, wfv1.AddToScheme, apiextensionsv1.AddToScheme, sourcev1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
-			return down, err
+			return err
 		}
 	}
-	env.config.QPS = -1
-	if env.client, err = client.NewWithWatch(env.config, client.Options{Scheme: scheme}); err != nil {
-		return down, err
+	e.config.QPS = -1
+	if e.client, err = client.NewWithWatch(e.config, client.Options{Scheme: scheme}); err != nil {
+		return err
 	}
-	if env.recorder, err = timing.Record(ctx, env.config); err != nil {
-		return down, err
+	if e.recorder, err = timing.Record(ctx, e.config); err != nil {
+		return err
 	}
-	env.bus, err = events.Connect(ctx, events.Options{Source: "orkestra://e2e/test"}.FromEnvironment(func(name string) string { return env.vars[name] }))
-	return down, err
+	e.bus, err = events.Connect(ctx, events.Options{Source: "orkestra://e2e/test"}.FromEnvironment(func(name string) string { return e.vars[name] }))
+	return err
 }

@@ -54,6 +54,7 @@ func newSingle(t *testing.T) *single {
 	s := &single{dir: dir, health: freeAddress(t), nats: freeAddress(t), log: filepath.Join(dir, "log")}
 	s.args = []string{
 		"serve", "--all", "--data-dir", filepath.Join(dir, "data"), "--chartmuseum-url", env.vars["CHARTMUSEUM_URL"],
+		"--staging-credentials", env.vars["CHARTMUSEUM_CREDENTIALS"], "--staging-secret", stack.MuseumSecret,
 		"--allow-private-registries", "--health-addr", s.health, "--metrics-addr", freeAddress(t), "--nats-addr", s.nats,
 	}
 	t.Cleanup(func() {

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -200,27 +199,6 @@ func TestChartMuseumDiskFull(t *testing.T) {
 	stop()
 	awaitReady(t, g.Name, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
 	once(t, g.Name)
-}
-
-// museum is what ChartMuseum has for a group, by name of the chart.
-func museum(ctx context.Context, group string) (map[string]any, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, env.vars["CHARTMUSEUM_URL"]+"/api/"+group+"/charts", nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusNotFound {
-		return nil, nil
-	}
-	out := map[string]any{}
-	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil {
-		return nil, fmt.Errorf("reading ChartMuseum's answer (%s): %w", resp.Status, err)
-	}
-	return out, nil
 }
 
 // Five applications of five kinds of registry, each with its credentials: one group.

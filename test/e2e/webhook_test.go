@@ -412,3 +412,28 @@ func TestADeliveryWhileNATSIsAwayLandsLater(t *testing.T) {
 	})
 	awaitVersion(t, name, "1.1.0")
 }
+
+// The whole chain in one trace: from GitHub's delivery to the release that it led to.
+func TestADeliveryIsTracedToItsRelease(t *testing.T) {
+	const name = "hooked-traced"
+	s, path := outdated(t, name)
+	h, body := fromGitHub(t, s.URL, "traced", "1.1.0")
+	id := accepted(t, 0, path, h, body)
+	awaitVersion(t, name, "1.1.0")
+	awaitReady(t, name, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
+	// The end of a rollout is said when its conditions are written already.
+	eventually(t, 20*time.Second, "the end of the rollout to be said", func(context.Context) error {
+		if code, out, errs := orkestra(t, "trace", id); code != 0 || !strings.Contains(out, "rollout.succeeded") {
+			return fmt.Errorf("exit code %d: %s%s", code, out, errs)
+		}
+		return nil
+	})
+	out := answers(t, 0, []string{
+		"orkestra/" + name + ": github package", // the Receiver
+		name + " generation 1",                  // the group
+		"group.desired", "charts.staged", "workflow.submitted", "node.started", "release.ready", "rollout.succeeded",
+		name + "-forward-", // the workflow
+	}, "trace", id)
+	t.Log(out)
+	answers(t, 0, []string{"BY", "WHY", "a new spec", "orkestra/" + name + ": github package, web 1.1.0"}, "history", name)
+}
