@@ -54,7 +54,7 @@ func All() map[string]Installation {
 		},
 		"with everything": {
 			Values: values{
-				"auditor": values{"enabled": true}, "receivers": values{"enabled": true}, "imagePullSecrets": []any{values{"name": "registry"}},
+				"auditor": values{"enabled": true}, "receivers": values{"enabled": true, "tlsSecret": "receiver-tls"}, "imagePullSecrets": []any{values{"name": "registry"}},
 				"admission": values{"certificates": "cert-manager", "failurePolicy": "Fail"}, "monitoring": values{"serviceMonitors": true, "labels": values{"team": "platform"}},
 				"nats":        values{"replicas": 3, "certificates": "cert-manager"},
 				"certManager": values{"issuer": values{"name": "internal", "kind": "ClusterIssuer"}},

@@ -158,6 +158,10 @@ topologySpreadConstraints:
 {{- end }}
 {{- if $root.Values.receivers.enabled }}
 - --receiver-addr=:9292
+{{- if $root.Values.receivers.tlsSecret }}
+- --receiver-tls-cert=/etc/orkestra/receiver/tls.crt
+- --receiver-tls-key=/etc/orkestra/receiver/tls.key
+{{- end }}
 {{- end }}
 {{- else if eq $service "stager" }}
 {{- if $root.Values.chartmuseum.bundled }}
