@@ -79,9 +79,7 @@ func Of(hr *helmv2.HelmRelease) Outcome {
 		return progressing(hr)
 	}
 	switch {
-	case current(hr, meta.StalledCondition, metav1.ConditionTrue) != nil:
-		// Out of retries, no target to roll back to, access denied, or an invalid
-		// expression: a terminal error, never requeued.
+	case stalled(hr):
 		return failed(hr)
 	case (hr.Status.ObservedGeneration == hr.Generation || released(hr)) && current(hr, meta.ReadyCondition, metav1.ConditionTrue) != nil:
 		return ready(hr)
@@ -124,6 +122,17 @@ func sourceMissing(hr *helmv2.HelmRelease) *metav1.Condition {
 		return nil
 	}
 	return c
+}
+
+// stalled: out of retries, no target to roll back to, access denied, or an invalid
+// expression: a terminal error, never requeued. The condition alone does not tell of which
+// generation that is: where the spec is changed while Helm is at work on the one before,
+// helm-controller writes what became of that one with the newest generation in it (the patch
+// helper of fluxcd/pkg/runtime reads the object again, and sets it). What it has attempted, or
+// observed, it writes as it was.
+func stalled(hr *helmv2.HelmRelease) bool {
+	return (hr.Status.ObservedGeneration == hr.Generation || hr.Status.LastAttemptedGeneration == hr.Generation) &&
+		current(hr, meta.StalledCondition, metav1.ConditionTrue) != nil
 }
 
 // released: Helm has done what this generation asks for, and helm-controller has said so. What

@@ -157,6 +157,14 @@ func TestOf(t *testing.T) {
 			hr:     release(unobserved, older(broken), older(condition(meta.StalledCondition, metav1.ConditionTrue, "RetriesExceeded", "x"))),
 			want:   outcome.Outcome{Phase: outcome.Progressing, Reason: broken.Reason, Message: broken.Message},
 		},
+		"StalledOfOlderGenerationUnderTheNewest": {
+			reason: "what became of the spec before is written after the spec has changed",
+			hr: release(func(hr *helmv2.HelmRelease) {
+				unobserved(hr)
+				hr.Status.LastAttemptedGeneration = generation - 1
+			}, broken, condition(meta.StalledCondition, metav1.ConditionTrue, "RetriesExceeded", "x")),
+			want: outcome.Outcome{Phase: outcome.Progressing, Reason: broken.Reason, Message: broken.Message},
+		},
 		"StalledWithoutMore": {
 			reason: "where nothing else is said, the message is that of Stalled",
 			hr:     release(nil, condition(meta.StalledCondition, metav1.ConditionTrue, "AccessDenied", "can't access")),
