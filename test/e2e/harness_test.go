@@ -234,6 +234,11 @@ func workflows(t *testing.T, name string) []wfv1.Workflow {
 // facts that were said of a group, in the order of the stream.
 func facts(t *testing.T, name string) []events.Fact {
 	t.Helper()
+	// Where NATS was away the connection comes back by itself, a moment after it.
+	eventually(t, 20*time.Second, "the bus to answer", func(ctx context.Context) error {
+		_, err := env.bus.EventStream(ctx)
+		return err
+	})
 	var out []events.Fact
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
