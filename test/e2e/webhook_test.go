@@ -429,8 +429,8 @@ func TestADeliveryIsTracedToItsRelease(t *testing.T) {
 		return nil
 	})
 	out := answers(t, 0, []string{
-		"orkestra/" + name + ": github package", // the Receiver
-		name + " generation 1",                  // the group
+		"orkestra/" + name + ": github", // the Receiver
+		name + " generation 1",          // the group
 		"group.desired", "charts.staged", "workflow.submitted", "node.started", "release.ready", "rollout.succeeded",
 		name + "-forward-", // the workflow
 	}, "trace", id)

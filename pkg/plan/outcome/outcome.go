@@ -55,6 +55,12 @@ const (
 	// (internal/controller/helmrelease_controller.go, reconcileRelease).
 	noSource = "could not get Source object: "
 
+	// inSyncReason is what is said of a release that only its history tells of.
+	inSyncReason = "InSync"
+
+	// deployed is Helm's status of a release that is installed.
+	deployed = "deployed"
+
 	// suspendedReason is what is said of a HelmRelease with spec.suspend.
 	suspendedReason = "Suspended"
 )
@@ -83,6 +89,9 @@ func Of(hr *helmv2.HelmRelease) Outcome {
 		return failed(hr)
 	case (hr.Status.ObservedGeneration == hr.Generation || released(hr)) && current(hr, meta.ReadyCondition, metav1.ConditionTrue) != nil:
 		return ready(hr)
+	case inSync(hr):
+		h := hr.Status.History.Latest()
+		return Outcome{Phase: Ready, Reason: inSyncReason, Message: "Helm has deployed " + h.FullReleaseName() + " with chart " + h.VersionedChartName()}
 	case rested(hr), hopeless(hr), unremedied(hr):
 		return failed(hr)
 	default:
@@ -144,6 +153,20 @@ func released(hr *helmv2.HelmRelease) bool {
 	return hr.Status.LastAttemptedGeneration == hr.Generation && !hr.Spec.Suspend &&
 		!hr.GetTest().Enable && !hr.GetDriftDetection().MustDetectChanges() &&
 		current(hr, helmv2.ReleasedCondition, metav1.ConditionTrue) != nil
+}
+
+// inSync: helm-controller has finished with this generation and has Helm's release of it in its
+// history, but not that it was released: the conditions and the rest of its status are two
+// patches, and the first was lost, as when the API server goes away between them. It
+// then sums up what there is, which is that an action is running, and is content
+// (internal/reconcile/release.go, summarize).
+func inSync(hr *helmv2.HelmRelease) bool {
+	h := hr.Status.History.Latest()
+	return hr.Status.ObservedGeneration == hr.Generation && hr.Status.LastAttemptedGeneration == hr.Generation && !hr.Spec.Suspend &&
+		apimeta.FindStatusCondition(hr.Status.Conditions, helmv2.ReleasedCondition) == nil &&
+		current(hr, meta.ReadyCondition, metav1.ConditionUnknown) != nil &&
+		current(hr, meta.ReconcilingCondition, metav1.ConditionTrue) == nil &&
+		h != nil && h.Status == deployed && h.ConfigDigest == hr.Status.LastAttemptedConfigDigest && h.ChartVersion == hr.Status.LastAttemptedRevision
 }
 
 // rested: helm-controller has finished with this generation and is not ready. It

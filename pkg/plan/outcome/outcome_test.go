@@ -56,6 +56,11 @@ func TestOf(t *testing.T) {
 			hr.Spec.Upgrade = &helmv2.Upgrade{Remediation: r}
 		}
 	}
+	running := condition(meta.ReadyCondition, metav1.ConditionUnknown, meta.ProgressingReason, "Running 'install' action with timeout of 5m0s")
+	recorded := func(hr *helmv2.HelmRelease) {
+		hr.Status.LastAttemptedConfigDigest, hr.Status.LastAttemptedRevision = "sha256:a", "1"
+		hr.Status.History = helmv2.Snapshots{{Name: "b", Namespace: "a", Version: 1, Status: "deployed", ChartName: "c", ChartVersion: "1", ConfigDigest: "sha256:a"}}
+	}
 	retrying := condition(meta.ReconcilingCondition, metav1.ConditionTrue, meta.ProgressingWithRetryReason, "retrying after 5m0s")
 
 	for name, tc := range map[string]struct {
@@ -121,6 +126,29 @@ func TestOf(t *testing.T) {
 			reason: "Released is not all that Ready sums up",
 			hr:     release(unobserved, done),
 			want:   outcome.Outcome{Phase: outcome.Progressing},
+		},
+		"OnlyRecorded": {
+			reason: "the API server was away when it was to be said that Helm is done",
+			hr:     release(recorded, running),
+			want:   outcome.Outcome{Phase: outcome.Ready, Reason: "InSync", Message: "Helm has deployed a/b.v1 with chart c@1"},
+		},
+		"RecordedAndUnderWay": {
+			reason: "something is being done about it",
+			hr:     release(recorded, running, condition(meta.ReconcilingCondition, metav1.ConditionTrue, meta.ProgressingReason, running.Message)),
+			want:   outcome.Outcome{Phase: outcome.Progressing, Reason: running.Reason, Message: running.Message},
+		},
+		"RecordedButNotObserved": {
+			reason: "helm-controller has not come to rest",
+			hr:     release(func(hr *helmv2.HelmRelease) { recorded(hr); unobserved(hr) }, running),
+			want:   outcome.Outcome{Phase: outcome.Progressing, Reason: running.Reason, Message: running.Message},
+		},
+		"AnotherIsRecorded": {
+			reason: "what Helm has is of other values",
+			hr: release(func(hr *helmv2.HelmRelease) {
+				recorded(hr)
+				hr.Status.LastAttemptedConfigDigest = "sha256:b"
+			}, running),
+			want: outcome.Outcome{Phase: outcome.Progressing, Reason: running.Reason, Message: running.Message},
 		},
 		"RequestPending": {
 			reason: "after a request only what was found since counts, success",
