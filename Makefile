@@ -90,8 +90,10 @@ FUZZTIME ?= 60s
 fuzz: ## Fuzz every fuzz target for a minute each; what is found becomes a seed in testdata
 	FUZZTIME=$(FUZZTIME) hack/fuzz
 
-bench: ## Measure rollouts against a perfect sequencer and peers, and the staging of 200 charts, on stacks of their own; writes docs/benchmarks
+bench: ## Measure rollouts against a perfect sequencer and peers, webhooks, memory, and staging, on stacks of their own; writes docs/benchmarks
 	go run ./bench/rollout
+	go run ./bench/webhooks
+	go run ./bench/groups
 	go run ./bench/staging
 
 bench-guard: ## Measure a few small rollouts, and fail where a ratio is worse by more than a third than docs/benchmarks/guard.json
