@@ -32,7 +32,9 @@ func TestAPIServerKilledInMidRollout(t *testing.T) {
 	away := time.NewTimer(apiServerAway)
 	defer away.Stop()
 	<-away.C
+	starting.from = time.Now()
 	must(t, p.Start(t.Context()))
+	starting.to = time.Now()
 	for _, name := range groups {
 		awaitReady(t, name, 3*time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
 		once(t, name)
