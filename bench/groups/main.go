@@ -39,7 +39,7 @@ func run(ctx context.Context) (err error) {
 	f.StringVar(&o.root, "root", ".", "checkout of Orkestra")
 	f.StringVar(&o.dir, "dir", "", "folder of the stack; .local/bench-groups of the checkout where it is empty")
 	f.StringVar(&o.out, "out", filepath.Join("docs", "benchmarks"), "folder of the report; empty prints it only")
-	f.IntVar(&o.groups, "groups", 100, "groups in all; half a second each on two processors for every ten releases or so, mostly Helm's")
+	f.IntVar(&o.groups, "groups", 100, "groups in all; most of the time that they take is Helm's")
 	f.IntVar(&o.applications, "applications", 10, "applications of each group, half of them in a chain")
 	f.IntVar(&o.inFlight, "in-flight", 10, "groups that are rolled out at once")
 	f.IntVar(&o.every, "every", 25, "groups between two readings")

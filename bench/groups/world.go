@@ -184,20 +184,16 @@ func (w *world) awaitReady(ctx context.Context, name string) error {
 // read the memory of every service, the larger of its replicas, and of what it works with.
 func (w *world) read(ctx context.Context) (reading, error) {
 	r := reading{Resident: map[string]float64{}, Own: map[string]float64{}}
-	processes, err := w.stack.Processes()
+	pids, err := w.stack.PIDs(ctx)
 	if err != nil {
 		return r, err
 	}
-	for _, p := range processes {
-		status := p.Status(ctx)
-		if status.Err != nil {
-			return r, fmt.Errorf("%s is not healthy: %w", p.Name(), status.Err)
-		}
-		resident, own, err := proc.MiB(status.PID)
+	for process, pid := range pids {
+		resident, own, err := proc.MiB(pid)
 		if err != nil {
-			return r, fmt.Errorf("%s: %w", p.Name(), err)
+			return r, fmt.Errorf("%s: %w", process, err)
 		}
-		name := strings.TrimSuffix(p.Name(), "-2")
+		name := strings.TrimSuffix(process, "-2")
 		if slices.Contains(shown, name) {
 			r.Resident[name], r.Own[name] = max(r.Resident[name], resident), max(r.Own[name], own)
 		}

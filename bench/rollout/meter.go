@@ -43,17 +43,10 @@ type reading struct {
 
 // read counters, and count the peaks of memory anew.
 func (m *meter) read(ctx context.Context) (reading, error) {
-	r := reading{pids: map[string]int{}, cpu: map[string]float64{}}
-	processes, err := m.stack.Processes()
-	if err != nil {
+	r := reading{cpu: map[string]float64{}}
+	var err error
+	if r.pids, err = m.stack.PIDs(ctx); err != nil {
 		return r, err
-	}
-	for _, p := range processes {
-		status := p.Status(ctx)
-		if status.Err != nil {
-			return r, fmt.Errorf("%s is not healthy: %w", p.Name(), status.Err)
-		}
-		r.pids[p.Name()] = status.PID
 	}
 	state, err := m.bus.EventStream(ctx)
 	if err != nil {

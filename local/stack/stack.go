@@ -385,6 +385,23 @@ func (s *Stack) process(name string) (*Process, error) {
 	return &Process{name: name, layout: s.layout, http: client}, nil
 }
 
+// PIDs are the ids of all processes that were started and not taken down, by name. One that is not healthy is an error.
+func (s *Stack) PIDs(ctx context.Context) (map[string]int, error) {
+	processes, err := s.Processes()
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]int{}
+	for _, p := range processes {
+		status := p.Status(ctx)
+		if status.Err != nil {
+			return nil, fmt.Errorf("%s is not healthy: %w", p.Name(), status.Err)
+		}
+		out[p.Name()] = status.PID
+	}
+	return out, nil
+}
+
 // Processes are all processes that were started and not taken down, alive or not: servers first, then our services, by
 // name.
 func (s *Stack) Processes() ([]*Process, error) {
