@@ -164,8 +164,8 @@ func (s server) arguments(out string) []string {
 	for _, x := range s.stamps {
 		ldflags += " -X " + x
 	}
-	// No -trimpath: builds with and without it share nothing of the build cache.
-	return []string{"build", "-buildvcs=false", "-ldflags", ldflags, "-o", out, s.pkg}
+	// As the images of the servers are built: builds with and without -trimpath share nothing of the build cache.
+	return []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", ldflags, "-o", out, s.pkg}
 }
 
 func (s server) build(ctx context.Context, root, binDir string, log io.Writer) error {

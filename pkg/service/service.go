@@ -167,6 +167,9 @@ func (o *options) restConfig(service string) (*rest.Config, error) {
 	// The API server's own priority and fairness decides; a limit here would only
 	// add its delay to every edge of the graph.
 	c.QPS = -1
+	// To compress what is larger than 128 KiB, such as the workflow of a hundred releases, costs the API
+	// server more than to send it through a cluster's network.
+	c.DisableCompression = true
 	// What the API server warns of it warns of at each write.
 	c.WarningHandlerWithContext = ctrllog.NewKubeAPIWarningLogger(ctrllog.KubeAPIWarningLoggerOptions{Deduplicate: true})
 	return c, nil

@@ -159,6 +159,7 @@ func (w *writer) settle(ctx context.Context, s *seen, settle []execute.Settle) e
 		}
 		err := w.client.Patch(ctx, changed, client.MergeFromWithOptions(s.stored, client.MergeFromWithOptimisticLock{}))
 		if err == nil {
+			w.reader.recent.wrote(changed)
 			for _, end := range settle {
 				w.did(s, "settle", end.Node, slog.String("phase", string(end.Phase)), slog.String("message", end.Message))
 			}

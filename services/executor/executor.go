@@ -71,18 +71,23 @@ see orkestra-executor run --help.`,
 			return nil
 		},
 		Schemes: []func(*runtime.Scheme) error{v1alpha1.AddToScheme, wfv1.AddToScheme, helmv2.AddToScheme},
-		Cache:   func(string) cache.Options { return cacheOptions() },
-		// They are read live, to fence what is done.
-		Uncached: []client.Object{&wfv1.Workflow{}, &v1alpha1.ApplicationGroup{}, &corev1.Secret{}},
+		Cache:   cacheOptions,
+		// Workflows are read live, to fence what is done; what was heard of them the informer is asked for by name.
+		Uncached: []client.Object{&wfv1.Workflow{}, &corev1.Secret{}},
 		Setup:    o.setup,
 	}
 }
 
-// cacheOptions: of the releases that Orkestra made, what Next looks at.
-func cacheOptions() cache.Options {
+// cacheOptions: of the releases that Orkestra made, what Next looks at, and the workflows that
+// have not ended.
+func cacheOptions(namespace string) cache.Options {
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
+			&wfv1.Workflow{}: {
+				Namespaces:            map[string]cache.Config{namespace: {LabelSelector: unfinished()}},
+				UnsafeDisableDeepCopy: new(true),
+			},
 			&helmv2.HelmRelease{}: {
 				Label:     labels.SelectorFromSet(labels.Set{v1alpha1.LabelHeritage: v1alpha1.Heritage}),
 				Transform: slim,
@@ -105,9 +110,10 @@ func slim(object any) (any, error) {
 
 func (o *options) setup(ctx context.Context, e *service.Env) error {
 	// The informers are made now, so that the service is ready when they are in step.
-	namespaces := &metav1.PartialObjectMetadata{}
+	namespaces, groups := &metav1.PartialObjectMetadata{}, &metav1.PartialObjectMetadata{}
 	namespaces.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	for _, kind := range []client.Object{&helmv2.HelmRelease{}, namespaces} {
+	groups.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind))
+	for _, kind := range []client.Object{&helmv2.HelmRelease{}, &wfv1.Workflow{}, namespaces, groups} {
 		if _, err := e.Manager.GetCache().GetInformer(ctx, kind, cache.BlockUntilSynced(false)); err != nil {
 			return fmt.Errorf("watching %T: %w", kind, err)
 		}
@@ -126,6 +132,7 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 			live:      e.Manager.GetAPIReader(),
 			namespace: e.Namespace,
 			plans:     plans,
+			recent:    newRecent(e.Manager.GetCache(), e.Namespace),
 			now:       time.Now,
 			early:     o.early,
 		},

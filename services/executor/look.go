@@ -35,7 +35,7 @@ func (w *writer) look(ctx context.Context, wake wake) error {
 		for _, key := range overtaken {
 			wake.news = append(wake.news, news{key: key, timed: true})
 		}
-		wake.group = s.Rollout.Group
+		wake.live = true
 	}
 	return events.RetryAfter(retryDelay, fmt.Errorf("looking at workflow %s: %w", wake.workflow, errConflicts))
 }
@@ -49,18 +49,21 @@ func (w *writer) proceed(ctx context.Context, s *seen) (overtaken []execute.Key,
 		if err != nil {
 			return nil, fmt.Errorf("deciding on workflow %s: %w", s.Workflow.Name, err)
 		}
+		begins := len(a.Apply)+len(a.Delete)+len(a.Run)+len(a.Prepare) > 0
 		switch {
-		case a.Superseded != "" && !s.groupRead:
-			if err := w.reader.readGroup(ctx, s, s.Rollout.Group); err != nil {
-				return nil, err
-			}
-		case a.Ahead && s.acted:
-			// What was just begun was done already. A stop, or a newer generation, comes
-			// before the next level, as it does where Argo has to come between.
+		case begins && !s.live, a.Ahead && s.acted:
+			// A stop, or a newer generation, comes before what is begun; and, where that turns
+			// out to be done already, before the next level, as it does where Argo has to come between.
 			if err := w.reader.refresh(ctx, s); err != nil {
 				return nil, err
 			}
-		case len(a.Apply)+len(a.Delete)+len(a.Run)+len(a.Prepare) > 0:
+		case a.Superseded != "" && !s.groupLive:
+			// The informer may not have seen a new group yet.
+			s.groupLive = true
+			if s.Group, err = w.reader.group(ctx, s.Rollout.Group, s.groupLive); err != nil {
+				return nil, err
+			}
+		case begins:
 			lost, failed := w.begin(ctx, s, a)
 			if len(lost) > 0 {
 				return lost, nil

@@ -31,22 +31,27 @@ const (
 type seen struct {
 	execute.State
 	stored *wfv1.Workflow
-	// groupRead: Group is what there is, and not only not read.
-	groupRead bool
+	// live: the workflow was read for this look, and not only heard of; groupLive the same of
+	// its group.
+	live, groupLive bool
 	// again: an earlier try of this look was overtaken.
 	again bool
 	// acted: something was begun on the workflow and the group as they are here.
 	acted bool
 }
 
-// reader sees what is there. The workflow and its group are read live. Releases
-// come from the informer where that is not behind the news: whatever is done to
+// reader sees what is there. Whether there is anything to do is decided on the workflow as
+// it was heard of, and before something is begun it is read live: the compiler stops it before
+// it looks at what a newer generation finds. Of the group the informer may be behind for as long.
+// Releases come from the informer where that is not behind the news: whatever is done to
 // one is fenced by its resourceVersion.
 type reader struct {
 	cached    client.Reader
 	live      client.Reader
 	namespace string
 	plans     *plans
+	// recent is nil where all is read live.
+	recent *recent
 	now       func() time.Time
 	// early: releases are begun ahead of Argo.
 	early bool
@@ -56,19 +61,23 @@ type reader struct {
 // there is nothing to do.
 func (r *reader) observe(ctx context.Context, w wake) (*seen, error) {
 	s := &seen{State: execute.State{Early: r.early, Due: w.due}}
+	if err := r.hearsay(ctx, s, w); err != nil {
+		return nil, err
+	}
 	var fresh map[execute.Key]*helmv2.HelmRelease
 	reads, readCtx := errgroup.WithContext(ctx)
-	reads.Go(func() (err error) { s.stored, err = r.workflow(readCtx, w.workflow); return err })
 	reads.Go(func() (err error) { fresh, err = r.releases(readCtx, w.news); return err })
-	if w.group != "" {
-		reads.Go(func() error { return r.readGroup(readCtx, s, w.group) })
+	if s.live = s.stored == nil; s.live {
+		reads.Go(func() (err error) { s.stored, err = r.workflow(readCtx, w.workflow); return err })
 	}
 	if err := reads.Wait(); err != nil {
 		return nil, err
 	}
 	s.Now = r.now()
-	if err := s.hydrate(); err != nil {
-		return nil, err
+	if s.live {
+		if err := s.hydrate(); err != nil {
+			return nil, err
+		}
 	}
 	waiting := execute.Waiting(s.Workflow)
 	if len(waiting) == 0 && (!r.early || !execute.Open(s.Workflow)) {
@@ -77,10 +86,11 @@ func (r *reader) observe(ctx context.Context, w wake) (*seen, error) {
 	if err := json.Unmarshal([]byte(s.Workflow.Annotations[v1alpha1.AnnotationRollout]), &s.Rollout); err != nil {
 		return nil, events.Terminal(reasonForeignWorkflow, fmt.Errorf("reading the rollout of workflow %s: %w", w.workflow, err))
 	}
-	if s.Rollout.Group != w.group {
-		s.Group, s.groupRead = nil, false
-	}
 	var err error
+	s.groupLive = w.live
+	if s.Group, err = r.group(ctx, s.Rollout.Group, s.groupLive); err != nil {
+		return nil, err
+	}
 	if s.Plan, err = r.plans.of(ctx, s.Workflow); err != nil {
 		return nil, err
 	}
@@ -96,20 +106,36 @@ func (r *reader) observe(ctx context.Context, w wake) (*seen, error) {
 	return s, nil
 }
 
-// refresh sees the workflow and its group anew. The releases stay as they are: what
+// hearsay gives s the workflow as it was heard of, unless it has to be read live.
+func (r *reader) hearsay(ctx context.Context, s *seen, w wake) error {
+	heard, err := r.recent.of(ctx, w)
+	if err != nil || heard == nil {
+		return err
+	}
+	s.stored = heard
+	if err := s.hydrate(); err != nil {
+		return err
+	}
+	if !execute.Activated(s.Workflow, w.activated) {
+		s.stored = nil
+	}
+	return nil
+}
+
+// refresh sees the workflow anew, and the group. The releases stay as they are: what
 // this look wrote may not have come to the informer yet, and writes are fenced.
-func (r *reader) refresh(ctx context.Context, s *seen) error {
+func (r *reader) refresh(ctx context.Context, s *seen) (err error) {
 	uid := s.stored.UID
-	reads, readCtx := errgroup.WithContext(ctx)
-	reads.Go(func() (err error) { s.stored, err = r.workflow(readCtx, s.Workflow.Name); return err })
-	reads.Go(func() error { return r.readGroup(readCtx, s, s.Rollout.Group) })
-	if err := reads.Wait(); err != nil {
+	if s.stored, err = r.workflow(ctx, s.Workflow.Name); err != nil {
 		return err
 	}
 	if s.stored.UID != uid {
 		return events.Superseded("another workflow " + s.stored.Name)
 	}
-	s.Now, s.acted = r.now(), false
+	if s.Group, err = r.group(ctx, s.Rollout.Group, s.groupLive); err != nil {
+		return err
+	}
+	s.Now, s.acted, s.live = r.now(), false, true
 	if err := s.hydrate(); err != nil {
 		return err
 	}
@@ -141,20 +167,23 @@ func (r *reader) workflow(ctx context.Context, name string) (*wfv1.Workflow, err
 	return wf, nil
 }
 
-// readGroup reads what fences the beginning of releases: of a large group the
-// rest is large too.
-func (r *reader) readGroup(ctx context.Context, s *seen, name string) error {
+// group reads what fences the beginning of releases, nil where there is no such group: of a
+// large group the rest is large too.
+func (r *reader) group(ctx context.Context, name string, live bool) (*metav1.ObjectMeta, error) {
+	from := r.cached
+	if live {
+		from = r.live
+	}
 	g := &metav1.PartialObjectMetadata{}
 	g.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind))
-	switch err := r.live.Get(ctx, client.ObjectKey{Name: name}, g); {
+	switch err := from.Get(ctx, client.ObjectKey{Name: name}, g); {
 	case err == nil:
-		s.Group, s.groupRead = &g.ObjectMeta, true
+		return &g.ObjectMeta, nil
 	case apierrors.IsNotFound(err):
-		s.Group, s.groupRead = nil, true
+		return nil, nil
 	default:
-		return fmt.Errorf("reading group %s: %w", name, err)
+		return nil, fmt.Errorf("reading group %s: %w", name, err)
 	}
-	return nil
 }
 
 // release is nil where there is none of that name.

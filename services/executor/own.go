@@ -95,7 +95,7 @@ func (o *own) see(hr *helmv2.HelmRelease) {
 	}
 	r.generation, r.looked = hr.Generation, make(chan struct{})
 	w := wake{
-		workflow: hr.Annotations[v1alpha1.AnnotationWorkflow], group: hr.Labels[v1alpha1.LabelOwner],
+		workflow: hr.Annotations[v1alpha1.AnnotationWorkflow],
 		news: []news{{key: execute.KeyOf(hr), uid: hr.UID, generation: hr.Generation}},
 	}
 	go func() {
@@ -103,7 +103,7 @@ func (o *own) see(hr *helmv2.HelmRelease) {
 		r.err = o.look(o.ctx, w)
 		if err := ignoreEnded(r.err); err != nil {
 			// The event asks for another look.
-			o.log.Warn("looking at a workflow whose release has come to rest", "group", w.group, "workflow", w.workflow, "error", err)
+			o.log.Warn("looking at a workflow whose release has come to rest", "group", hr.Labels[v1alpha1.LabelOwner], "workflow", w.workflow, "error", err)
 		}
 	}()
 }

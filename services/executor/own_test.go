@@ -157,7 +157,7 @@ func TestOwnReleaseIsLookedAt(t *testing.T) {
 		if !<-answered {
 			t.Error("the event was not answered by the look")
 		}
-		want := wake{workflow: wfName, group: "shop", news: []news{{key: execute.Key{Namespace: "target", Name: "web"}, uid: "uid-web", generation: 3}}}
+		want := wake{workflow: wfName, news: []news{{key: execute.Key{Namespace: "target", Name: "web"}, uid: "uid-web", generation: 3}}}
 		if diff := cmp.Diff(want, looked, cmp.AllowUnexported(wake{}, news{})); diff != "" {
 			t.Errorf("the look (-want +got):\n%s", diff)
 		}

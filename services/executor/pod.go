@@ -127,7 +127,7 @@ func (p *pod) clean(ctx context.Context, end execute.Settle) error {
 // fences it, and of a delete the group's other releases. The workflow is only this
 // one node. A delete is not fenced by the group: it may be the group's own.
 func (p *pod) observe(ctx context.Context) (*seen, error) {
-	s := &seen{State: execute.State{
+	s := &seen{live: true, groupLive: true, State: execute.State{
 		Now:      p.writer.reader.now(),
 		Workflow: p.workflow(),
 		Rollout:  p.owner.Rollout,
@@ -137,12 +137,13 @@ func (p *pod) observe(ctx context.Context) (*seen, error) {
 		Held:     map[string]bool{},
 	}}
 	key := execute.KeyOf(p.node.Release)
+	var err error
 	if p.node.Action == plan.Delete {
-		var err error
-		if s.Releases, err = p.writer.reader.inventory(ctx, s); err != nil {
-			return nil, err
-		}
-	} else if err := p.writer.reader.readGroup(ctx, s, p.owner.Rollout.Group); err != nil {
+		s.Releases, err = p.writer.reader.inventory(ctx, s)
+	} else {
+		s.Group, err = p.writer.reader.group(ctx, p.owner.Rollout.Group, true)
+	}
+	if err != nil {
 		return nil, err
 	}
 	hr, err := p.writer.reader.release(ctx, key)

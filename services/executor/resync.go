@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
@@ -56,13 +56,9 @@ func (r *resync) run(ctx context.Context) error {
 }
 
 func (r *resync) once(ctx context.Context) error {
-	running, err := unfinished()
-	if err != nil {
-		return err
-	}
 	list := &metav1.PartialObjectMetadataList{}
 	list.SetGroupVersionKind(wfv1.SchemeGroupVersion.WithKind(workflow.WorkflowKind + "List"))
-	if err := r.live.List(ctx, list, client.InNamespace(r.namespace), client.MatchingLabelsSelector{Selector: running}); err != nil {
+	if err := r.live.List(ctx, list, client.InNamespace(r.namespace), client.MatchingLabelsSelector{Selector: unfinished()}); err != nil {
 		return fmt.Errorf("listing running workflows: %w", err)
 	}
 	uids := make(map[types.UID]bool, len(list.Items))
@@ -71,7 +67,7 @@ func (r *resync) once(ctx context.Context) error {
 	for _, wf := range list.Items {
 		uids[wf.UID] = true
 		looks.Go(func() error {
-			if err := ignoreEnded(r.wakes.do(ctx, wake{workflow: wf.Name})); err != nil {
+			if err := ignoreEnded(r.wakes.do(ctx, wake{workflow: wf.Name, live: true})); err != nil {
 				r.log.Warn("looking at a running workflow", "group", wf.Labels[v1alpha1.LabelOwner], "workflow", wf.Name, "error", err)
 			}
 			if err := ignoreEnded(r.nudge(ctx, wf.Name)); err != nil {
@@ -80,8 +76,9 @@ func (r *resync) once(ctx context.Context) error {
 			return nil
 		})
 	}
-	err = looks.Wait()
+	err := looks.Wait()
 	r.plans.keep(uids)
+	r.reader.recent.keep(uids)
 	r.own.keep(uids)
 	return err
 }
@@ -108,14 +105,8 @@ func (r *resync) nudge(ctx context.Context, name string) error {
 }
 
 // unfinished selects our workflows that Argo has not ended.
-func unfinished() (labels.Selector, error) {
-	owned, err := labels.NewRequirement(v1alpha1.LabelOwner, selection.Exists, nil)
-	if err != nil {
-		return nil, fmt.Errorf("selecting workflows: %w", err)
-	}
-	running, err := labels.NewRequirement(workflow.WorkflowFullName+"/completed", selection.NotEquals, []string{"true"})
-	if err != nil {
-		return nil, fmt.Errorf("selecting workflows: %w", err)
-	}
-	return labels.NewSelector().Add(*owned, *running), nil
+func unfinished() labels.Selector {
+	selector, err := labels.Parse(v1alpha1.LabelOwner + "," + workflow.WorkflowFullName + "/completed!=true")
+	utilruntime.Must(err) // of constants
+	return selector
 }

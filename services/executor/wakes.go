@@ -21,15 +21,16 @@ const lookTimeout = time.Minute
 // wake asks for a look at a workflow. Whatever the fact says is read again.
 type wake struct {
 	workflow string
-	// group of the workflow, where releases are likely to be begun: that it is read
-	// beside the workflow saves a round trip.
-	group string
 	// task that the fact speaks of; empty where it is none.
 	task string
+	// activated are tasks whose nodes Argo has activated.
+	activated []string
 	// news of releases.
 	news []news
 	// due: nodes that are done have waited for others, and are to be settled.
 	due bool
+	// live: the workflow is to be read, whatever was heard of it.
+	live bool
 }
 
 // news is what was told of a release. The informer may be behind it.
@@ -55,14 +56,16 @@ func (n news) old(cached *helmv2.HelmRelease) bool {
 // wakeOf is the look that a fact asks for; ok is false where it asks for none.
 func wakeOf(f events.Fact) (w wake, ok bool) {
 	of := func(r events.ReleaseRef, deleted, timed bool) (wake, bool) {
-		return wake{workflow: r.Workflow, group: f.Rollout.Group, task: r.Task, news: []news{{
+		return wake{workflow: r.Workflow, task: r.Task, news: []news{{
 			key: execute.Key{Namespace: r.Namespace, Name: r.Name}, uid: types.UID(r.ReleaseUID),
 			generation: r.ReleaseGeneration, deleted: deleted, timed: timed,
 		}}}, r.Workflow != ""
 	}
 	switch data := f.Data.(type) {
+	case events.WorkflowSubmitted:
+		return wake{workflow: data.Workflow}, data.Workflow != ""
 	case events.NodeStarted:
-		return wake{workflow: data.Workflow, group: f.Rollout.Group, task: data.Task}, data.Workflow != ""
+		return wake{workflow: data.Workflow, task: data.Task, activated: []string{data.Task}}, data.Workflow != ""
 	case events.ReleaseReady:
 		return of(data.ReleaseRef, false, false)
 	case events.ReleaseFailed:
@@ -79,10 +82,9 @@ func wakeOf(f events.Fact) (w wake, ok bool) {
 // join makes one look of two.
 func (w *wake) join(other wake) {
 	w.news = append(w.news, other.news...)
+	w.activated = append(w.activated, other.activated...)
 	w.due = w.due || other.due
-	if w.group == "" {
-		w.group = other.group
-	}
+	w.live = w.live || other.live
 }
 
 // wakes looks at each workflow one at a time. Wake-ups that arrive during a look

@@ -160,32 +160,37 @@ func TestWakesSurviveAPanic(t *testing.T) {
 func TestWakeOf(t *testing.T) {
 	ref := events.ReleaseRef{Workflow: "wf", Namespace: "ns", Name: "hr", ReleaseUID: "u", ReleaseGeneration: 3}
 	key := execute.Key{Namespace: "ns", Name: "hr"}
-	node := events.NodeRef{WorkflowRef: events.WorkflowRef{Workflow: "wf"}, Node: "n"}
+	node := events.NodeRef{WorkflowRef: events.WorkflowRef{Workflow: "wf"}, Node: "n", Task: "web"}
 	for name, tc := range map[string]struct {
 		reason string
 		data   events.Payload
 		want   wake
 		ok     bool
 	}{
+		"WorkflowSubmitted": {
+			reason: "what depends on nothing is begun at once",
+			data:   events.WorkflowSubmitted{WorkflowRef: node.WorkflowRef},
+			want:   wake{workflow: "wf"}, ok: true,
+		},
 		"NodeStarted": {
-			reason: "a node that waits wants its release, and the group is a fence",
+			reason: "a node that waits wants its release, and is to be seen in the workflow",
 			data:   events.NodeStarted{NodeRef: node},
-			want:   wake{workflow: "wf", group: "shop"}, ok: true,
+			want:   wake{workflow: "wf", task: "web", activated: []string{"web"}}, ok: true,
 		},
 		"ReleaseReady": {
 			reason: "a release that is done settles its node",
 			data:   events.ReleaseReady{ReleaseRef: ref},
-			want:   wake{workflow: "wf", group: "shop", news: []news{{key: key, uid: "u", generation: 3}}}, ok: true,
+			want:   wake{workflow: "wf", news: []news{{key: key, uid: "u", generation: 3}}}, ok: true,
 		},
 		"ReleaseExpired": {
 			reason: "the time being up says nothing of what the release is now",
 			data:   events.ReleaseExpired{ReleaseRef: ref},
-			want:   wake{workflow: "wf", group: "shop", news: []news{{key: key, uid: "u", generation: 3, timed: true}}}, ok: true,
+			want:   wake{workflow: "wf", news: []news{{key: key, uid: "u", generation: 3, timed: true}}}, ok: true,
 		},
 		"ReleaseDeleted": {
 			reason: "a release that is gone settles the node that deletes it",
 			data:   events.ReleaseDeleted{ReleaseRef: ref},
-			want:   wake{workflow: "wf", group: "shop", news: []news{{key: key, uid: "u", generation: 3, deleted: true}}}, ok: true,
+			want:   wake{workflow: "wf", news: []news{{key: key, uid: "u", generation: 3, deleted: true}}}, ok: true,
 		},
 		"NodeSucceeded": {
 			reason: "what we did ourselves is no news",

@@ -25,9 +25,11 @@ const (
 	settleMost  = 5 * time.Second
 )
 
-// Open says whether Argo may still activate nodes of the workflow.
+// Open says whether Argo may still activate nodes of the workflow. It has no phase until
+// Argo looks at it for the first time; one that Argo holds back is pending.
 func Open(wf *wfv1.Workflow) bool {
-	return wf.Status.Phase == wfv1.WorkflowRunning && !wf.Spec.Shutdown.Enabled() && wf.DeletionTimestamp == nil
+	return (wf.Status.Phase == wfv1.WorkflowRunning || wf.Status.Phase == wfv1.WorkflowUnknown) &&
+		!wf.Spec.Shutdown.Enabled() && wf.DeletionTimestamp == nil
 }
 
 // plain is a node that is about a HelmRelease and nothing else: it may be done before

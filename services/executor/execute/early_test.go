@@ -223,8 +223,13 @@ func TestNextAhead(t *testing.T) {
 				wf(map[string][]string{"a": nil, "b": {"a"}, "c": {"a"}})),
 			want: summary{Succeed: []string{"a"}},
 		},
+		"New": {
+			reason: "a workflow that Argo has not looked at yet is one that it will begin",
+			state:  newWorld(wf(chain), func(w *world) { w.Workflow.Status.Phase = wfv1.WorkflowUnknown }),
+			want:   summary{Apply: []string{"a"}},
+		},
 		"Pending": {
-			reason: "a workflow that Argo has not begun is not begun",
+			reason: "a workflow that Argo holds back is not begun",
 			state:  newWorld(wf(chain), func(w *world) { w.Workflow.Status.Phase = wfv1.WorkflowPending }),
 		},
 		"Condition": {

@@ -80,7 +80,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 		ObjectMeta: metav1.ObjectMeta{Name: workflow, UID: wfUID, CreationTimestamp: metav1.Time{Time: now},
 			Labels: map[string]string{v1alpha1.LabelWorkflowType: string(kind)}},
 		Spec:   wfv1.WorkflowSpec{Entrypoint: "entry"},
-		Status: wfv1.WorkflowStatus{Phase: wfv1.WorkflowRunning, Nodes: wfv1.Nodes{}},
+		Status: wfv1.WorkflowStatus{Nodes: wfv1.Nodes{}},
 	}
 	if rng.IntN(2) == 0 {
 		s.wf.Spec.Parallelism = new(int64(1 + rng.IntN(4)))
@@ -189,6 +189,7 @@ func (s *sim) argo() {
 		s.wf.Status.Phase = wfv1.WorkflowFailed
 		return
 	}
+	s.wf.Status.Phase = wfv1.WorkflowRunning
 	running, failed := false, false
 	for _, l := range s.leaves { // in an order in which parents come first
 		n, there := s.node(l.task)

@@ -105,6 +105,18 @@ func Waiting(wf *wfv1.Workflow) []string {
 	return tasks
 }
 
+// Activated reports whether the workflow has a node for each of the tasks.
+func Activated(wf *wfv1.Workflow, tasks []string) bool {
+	missing := make(map[string]bool, len(tasks))
+	for _, task := range tasks {
+		missing[wf.Name+"."+task] = true
+	}
+	for _, n := range wf.Status.Nodes {
+		delete(missing, n.Name)
+	}
+	return len(missing) == 0
+}
+
 // stallAfter is how long Argo may take to go on when every node is settled: its requeue
 // time is 10 s at most, and its look at a workflow takes a second at 1,000 nodes.
 const stallAfter = 12 * time.Second
