@@ -72,6 +72,7 @@ func (w *writer) apply(ctx context.Context, s *seen, a execute.Apply) begun {
 	switch {
 	case b.err == nil:
 		b.note = func() { s.Releases[b.key] = a.Release }
+		w.reader.recent.wroteRelease(a.Release)
 		w.began(a.Release)
 		w.did(s, "apply", a.Node, slog.String("release", b.key.String()), slog.Bool("created", created), slog.Bool("ahead", a.Node.ID == ""))
 	case isOvertaken(b.err, created), isFenced(b.err) && !s.again:
@@ -105,7 +106,11 @@ func (w *writer) remove(ctx context.Context, s *seen, d execute.Delete) begun {
 	switch {
 	case b.err == nil:
 		w.did(s, "delete", d.Node, slog.String("release", b.key.String()), slog.Bool("ahead", d.Node.ID == ""))
-		b.note = func() { s.Releases[b.key] = going(have, s.Now) }
+		gone := going(have, s.Now)
+		if gone != nil {
+			w.reader.recent.wroteRelease(gone)
+		}
+		b.note = func() { s.Releases[b.key] = gone }
 	case isOvertaken(b.err, false), isFenced(b.err) && !s.again:
 		b.overtaken, b.err = true, nil
 	default:
@@ -157,9 +162,10 @@ func (w *writer) settle(ctx context.Context, s *seen, settle []execute.Settle) e
 		if err := packer.CompressWorkflowIfNeeded(changed); err != nil {
 			return fmt.Errorf("compressing workflow %s: %w", changed.Name, err)
 		}
+		changed.ManagedFields = unmanaged()
 		err := w.client.Patch(ctx, changed, client.MergeFromWithOptions(s.stored, client.MergeFromWithOptimisticLock{}))
 		if err == nil {
-			w.reader.recent.wrote(changed)
+			w.reader.recent.wroteWorkflow(changed)
 			for _, end := range settle {
 				w.did(s, "settle", end.Node, slog.String("phase", string(end.Phase)), slog.String("message", end.Message))
 			}
@@ -177,6 +183,12 @@ func (w *writer) settle(ctx context.Context, s *seen, settle []execute.Settle) e
 	}
 	return events.RetryAfter(retryDelay, fmt.Errorf("settling nodes of workflow %s: %w", s.Workflow.Name, errConflicts))
 }
+
+// unmanaged has the API server forget who wrote which field of an object, and not begin anew. Of a workflow that
+// record is as large as the nodes, and to bring it up to date is most of what a write of one costs; nobody applies
+// workflows, so nobody is to be told of a conflict.
+// https://kubernetes.io/docs/reference/using-api/server-side-apply/#clearing-managedfields
+func unmanaged() []metav1.ManagedFieldsEntry { return []metav1.ManagedFieldsEntry{{}} }
 
 // reread takes the workflow as it is now. Another one of that name is not ours to settle.
 func (w *writer) reread(ctx context.Context, s *seen) error {

@@ -132,7 +132,7 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 			live:      e.Manager.GetAPIReader(),
 			namespace: e.Namespace,
 			plans:     plans,
-			recent:    newRecent(e.Manager.GetCache(), e.Namespace),
+			recent:    newRecent(e.Manager.GetCache(), e.Namespace, time.Now),
 			now:       time.Now,
 			early:     o.early,
 		},

@@ -52,7 +52,7 @@ type reader struct {
 	plans     *plans
 	// recent is nil where all is read live.
 	recent *recent
-	now       func() time.Time
+	now    func() time.Time
 	// early: releases are begun ahead of Argo.
 	early bool
 }
@@ -108,7 +108,7 @@ func (r *reader) observe(ctx context.Context, w wake) (*seen, error) {
 
 // hearsay gives s the workflow as it was heard of, unless it has to be read live.
 func (r *reader) hearsay(ctx context.Context, s *seen, w wake) error {
-	heard, err := r.recent.of(ctx, w)
+	heard, err := r.recent.workflow(ctx, w)
 	if err != nil || heard == nil {
 		return err
 	}
@@ -230,13 +230,13 @@ func (r *reader) releases(ctx context.Context, told []news) (map[execute.Key]*he
 	return out, nil
 }
 
-// inventory is what the informer holds of the group, and of the names in the plan
-// that the group does not have: another group may have them.
+// inventory is what the informer holds of the group, with what this process has written since,
+// and of the names in the plan that the group does not have: another group may have them.
 func (r *reader) inventory(ctx context.Context, s *seen) (map[execute.Key]*helmv2.HelmRelease, error) {
 	var list helmv2.HelmReleaseList
-	owner := client.MatchingLabels{v1alpha1.LabelOwner: v1alpha1.Shorten(s.Rollout.Group, v1alpha1.MaxLabel)}
+	owner := v1alpha1.Shorten(s.Rollout.Group, v1alpha1.MaxLabel)
 	// What is read here is never changed: what is written is a copy.
-	if err := r.cached.List(ctx, &list, owner, client.UnsafeDisableDeepCopy); err != nil {
+	if err := r.cached.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelOwner: owner}, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing the releases of group %s: %w", s.Rollout.Group, err)
 	}
 	out := make(map[execute.Key]*helmv2.HelmRelease, len(list.Items))
@@ -256,5 +256,5 @@ func (r *reader) inventory(ctx context.Context, s *seen) (map[execute.Key]*helmv
 			return nil, fmt.Errorf("reading HelmRelease %s: %w", key, err)
 		}
 	}
-	return out, nil
+	return out, r.recent.overlay(owner, out)
 }

@@ -96,7 +96,7 @@ func (o *own) see(hr *helmv2.HelmRelease) {
 	r.generation, r.looked = hr.Generation, make(chan struct{})
 	w := wake{
 		workflow: hr.Annotations[v1alpha1.AnnotationWorkflow],
-		news: []news{{key: execute.KeyOf(hr), uid: hr.UID, generation: hr.Generation}},
+		news:     []news{{key: execute.KeyOf(hr), uid: hr.UID, generation: hr.Generation}},
 	}
 	go func() {
 		defer close(r.looked)

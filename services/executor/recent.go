@@ -4,90 +4,146 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"orkestra.dev/api/v1alpha1"
 )
 
-// recent are the workflows that run, as this process saw them last: in its informer, or
-// when it wrote them. Most looks find nothing to do, and to read a workflow of a hundred
-// releases live for each of them would be most of what a rollout costs the API server. What
-// is written is decided anew on what is there just then.
+// recent is what this process knows without a read: what its informers hold, or, where they
+// are behind that, what it has written itself. Most looks find nothing to do, and to read a
+// workflow of a hundred releases live for each of them would be most of what a rollout costs
+// the API server. What is written is decided anew on what is there just then.
 type recent struct {
 	// cached reads from the informer, which holds the workflows that have not ended.
 	cached    client.Reader
 	namespace string
-
-	mu      sync.Mutex
-	written map[string]*wfv1.Workflow // by name
+	workflows *written[*wfv1.Workflow]
+	releases  *written[*helmv2.HelmRelease]
 }
 
-// newRecent reads from an informer; a nil *recent has heard of nothing.
-func newRecent(cached client.Reader, namespace string) *recent {
-	return &recent{cached: cached, namespace: namespace, written: map[string]*wfv1.Workflow{}}
+// newRecent reads from informers; a nil *recent knows nothing.
+func newRecent(cached client.Reader, namespace string, now func() time.Time) *recent {
+	return &recent{cached: cached, namespace: namespace, workflows: newWritten[*wfv1.Workflow](now), releases: newWritten[*helmv2.HelmRelease](now)}
 }
 
-// of is the workflow that a wake-up is about; nil where it has to be read live: the wake-up
+// workflow is the one that a wake-up is about; nil where it has to be read live: the wake-up
 // asks for that, or tells of something that the informer has not heard of.
-func (r *recent) of(ctx context.Context, w wake) (*wfv1.Workflow, error) {
+func (r *recent) workflow(ctx context.Context, w wake) (*wfv1.Workflow, error) {
 	if r == nil || w.live {
 		return nil, nil
 	}
-	wf := &wfv1.Workflow{}
-	err := r.cached.Get(ctx, client.ObjectKey{Namespace: r.namespace, Name: w.workflow}, wf)
+	wf, key := &wfv1.Workflow{}, client.ObjectKey{Namespace: r.namespace, Name: w.workflow}
+	err := r.cached.Get(ctx, key, wf)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading workflow %s from the informer: %w", w.workflow, err)
 	}
-	return r.later(wf)
+	later, err := r.workflows.later(key, wf)
+	if err != nil || later == nil {
+		return wf, err
+	}
+	return later, nil
 }
 
-// later is what was written, where the informer is behind that.
-func (r *recent) later(cached *wfv1.Workflow) (*wfv1.Workflow, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	written := r.written[cached.Name]
-	if written == nil {
-		return cached, nil
+// wroteWorkflow notes a workflow as the API server has it after a write. It is not to be changed.
+func (r *recent) wroteWorkflow(wf *wfv1.Workflow) {
+	if r != nil {
+		r.workflows.note(wf)
 	}
-	if written.UID == cached.UID {
-		order, err := resourceversion.CompareResourceVersion(cached.ResourceVersion, written.ResourceVersion)
+}
+
+// wroteRelease is wroteWorkflow of a release.
+func (r *recent) wroteRelease(hr *helmv2.HelmRelease) {
+	if r != nil {
+		r.releases.note(hr)
+	}
+}
+
+// overlay puts releases of a group that this process has written over those of the informer
+// that are older. The owner is the group as labels have it.
+func (r *recent) overlay(owner string, releases map[client.ObjectKey]*helmv2.HelmRelease) error {
+	if r == nil {
+		return nil
+	}
+	for _, key := range r.releases.keys() {
+		later, err := r.releases.later(key, releases[key])
 		if err != nil {
-			return nil, fmt.Errorf("comparing the versions of workflow %s: %w", cached.Name, err)
+			return err
 		}
-		if order < 0 {
-			return written, nil
+		if later != nil && later.Labels[v1alpha1.LabelOwner] == owner {
+			releases[key] = later
 		}
 	}
-	delete(r.written, cached.Name)
-	return cached, nil
+	return nil
 }
 
-// wrote notes a workflow as the API server has it after a write. It is not to be changed.
-func (r *recent) wrote(wf *wfv1.Workflow) {
-	if r == nil {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.written[wf.Name] = wf
+// overdue is how long an informer may take to show what was written. It takes milliseconds; but
+// an object that is gone before the informer saw it is never shown.
+const overdue = 5 * time.Second
+
+// written are objects as they were after this process wrote them, for as long as its informer
+// may not show them.
+type written[T client.Object] struct {
+	now func() time.Time
+
+	mu sync.Mutex
+	by map[client.ObjectKey]writing[T]
 }
 
-// keep forgets all workflows but these.
-func (r *recent) keep(running map[types.UID]bool) {
-	if r == nil {
-		return
+type writing[T client.Object] struct {
+	object T
+	at     time.Time
+}
+
+func newWritten[T client.Object](now func() time.Time) *written[T] {
+	return &written[T]{now: now, by: map[client.ObjectKey]writing[T]{}}
+}
+
+func (w *written[T]) note(object T) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.by[client.ObjectKeyFromObject(object)] = writing[T]{object, w.now()}
+}
+
+func (w *written[T]) keys() []client.ObjectKey {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	keys := make([]client.ObjectKey, 0, len(w.by))
+	for key := range w.by {
+		keys = append(keys, key)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for name, wf := range r.written {
-		if !running[wf.UID] {
-			delete(r.written, name)
+	return keys
+}
+
+// later is what was written, where cached, which is nil where the informer has none, is older;
+// else nil.
+func (w *written[T]) later(key client.ObjectKey, cached T) (later T, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	wrote, ok := w.by[key]
+	if !ok {
+		return later, nil
+	}
+	var none T
+	shown := false
+	if client.Object(cached) != client.Object(none) {
+		order, err := resourceversion.CompareResourceVersion(cached.GetResourceVersion(), wrote.object.GetResourceVersion())
+		if err != nil {
+			return later, fmt.Errorf("comparing the versions of %T %s: %w", cached, key, err)
 		}
+		shown = order >= 0
 	}
+	if shown || w.now().Sub(wrote.at) > overdue {
+		delete(w.by, key)
+		return later, nil
+	}
+	return wrote.object, nil
 }

@@ -3,13 +3,17 @@ package executor
 import (
 	"context"
 	"testing"
+	"time"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
 	"orkestra.dev/pkg/plan"
 )
@@ -45,7 +49,7 @@ func (c *cluster) workflow() *wfv1.Workflow {
 func (c *cluster) listen() {
 	c.t.Helper()
 	informer := fake.NewClientBuilder().WithScheme(c.Scheme()).WithObjects(c.workflow()).Build()
-	c.writer.reader.recent = newRecent(informer, namespace)
+	c.writer.reader.recent = newRecent(informer, namespace, time.Now)
 }
 
 func (c *cluster) lookAt(w wake) {
@@ -122,5 +126,70 @@ func TestOwnSettlementIsNotForgotten(t *testing.T) {
 	want["db"] = "Succeeded"
 	if diff := cmp.Diff(want, c.nodes()); diff != "" {
 		t.Errorf("and the next one upon it (-want +got):\n%s", diff)
+	}
+}
+
+// A release that was just begun is not begun again by the next look, which the informer has
+// not shown it yet.
+func TestOwnReleaseIsNotForgotten(t *testing.T) {
+	c, _ := heard(t, []string{"web"})
+	writes := 0
+	c.writer.client = interceptor.NewClient(c, interceptor.Funcs{
+		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+			if _, ok := o.(*helmv2.HelmRelease); ok {
+				writes++
+			}
+			return c.Create(ctx, o, opts...)
+		},
+	})
+	clock := time.Now()
+	c.writer.reader.recent.releases.now = func() time.Time { return clock }
+	deaf := fake.NewClientBuilder().WithScheme(c.Scheme()).WithObjects(&v1alpha1.ApplicationGroup{
+		ObjectMeta: metav1.ObjectMeta{Name: "shop", UID: "uid-shop", Generation: 1},
+	}).Build()
+	c.writer.reader.cached = deaf
+	c.mustLook()
+	c.mustLook()
+	if writes != 1 {
+		t.Errorf("the release is written %d times", writes)
+	}
+	if err := c.Delete(t.Context(), c.release("web")); err != nil {
+		t.Fatal(err)
+	}
+	clock = clock.Add(2 * overdue)
+	c.mustLook()
+	if writes != 2 {
+		t.Errorf("a release that an informer does not come to show is gone, and was written %d times", writes)
+	}
+}
+
+// What the informer shows is believed as soon as it is as new.
+func TestInformerCatchesUp(t *testing.T) {
+	at := func(version string) *helmv2.HelmRelease {
+		return release("web", func(hr *helmv2.HelmRelease) { hr.ResourceVersion = version })
+	}
+	key := client.ObjectKeyFromObject(at("1"))
+	for name, tc := range map[string]struct {
+		cached *helmv2.HelmRelease
+		want   string
+	}{
+		"it has none":  {nil, "10"},
+		"it is behind": {at("9"), "10"},
+		"it has it":    {at("10"), ""},
+		"it is ahead":  {at("11"), ""},
+	} {
+		w := newWritten[*helmv2.HelmRelease](time.Now)
+		w.note(at("10"))
+		later, err := w.later(key, tc.cached)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if later != nil {
+			got = later.ResourceVersion
+		}
+		if got != tc.want || (tc.want == "") != (len(w.keys()) == 0) {
+			t.Errorf("%s: got version %q, want %q, and %d are remembered", name, got, tc.want, len(w.keys()))
+		}
 	}
 }

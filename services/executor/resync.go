@@ -78,7 +78,6 @@ func (r *resync) once(ctx context.Context) error {
 	}
 	err := looks.Wait()
 	r.plans.keep(uids)
-	r.reader.recent.keep(uids)
 	r.own.keep(uids)
 	return err
 }
