@@ -19,6 +19,8 @@ type options struct {
 	groups, applications, inFlight int
 	// every so many groups all memory is read.
 	every int
+	// within is how long groups are rolled out; 0: until there are as many as asked for.
+	within time.Duration
 	// helm has helm-controller install all releases.
 	helm bool
 	// rest before the first reading and the last ones: what a garbage collector gives back, it
@@ -42,6 +44,7 @@ func run(ctx context.Context) (err error) {
 	f.StringVar(&o.dir, "dir", "", "folder of the stack; .local/bench-groups of the checkout where it is empty")
 	f.StringVar(&o.out, "out", filepath.Join("docs", "benchmarks"), "folder of the report; empty prints it only")
 	f.IntVar(&o.groups, "groups", 1000, "groups in all")
+	f.DurationVar(&o.within, "within", 0, "be content with the groups that are there after so long; 0: wait for all")
 	f.BoolVar(&o.helm, "helm", false, "have helm-controller install all releases, a quarter of a second each, and not only those of the first group")
 	f.IntVar(&o.applications, "applications", 10, "applications of each group, half of them in a chain")
 	f.IntVar(&o.inFlight, "in-flight", 10, "groups that are rolled out at once")

@@ -20,7 +20,11 @@ var (
 
 // report of one run.
 type report struct {
-	Groups, Applications, InFlight int
+	// Groups that there are in the end, and how many were asked for within which time.
+	Groups, Asked          int
+	Within, Rest           time.Duration
+	Every                  int
+	Applications, InFlight int
 	// Helm: all releases were helm-controller's, and not only those of the first group.
 	Helm     bool
 	Began    time.Time
@@ -49,8 +53,8 @@ func (r reading) String() string {
 
 func (r *report) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Memory by number of groups\n\nMade by `go run ./bench/groups -groups %d -applications %d -in-flight %d -helm=%t` on %s.\n",
-		r.Groups, r.Applications, r.InFlight, r.Helm, r.Began.Format(time.DateOnly))
+	fmt.Fprintf(&b, "# Memory by number of groups\n\nMade by `go run ./bench/groups -groups %d -within %s -every %d -rest %s -applications %d -in-flight %d -helm=%t` on %s.\n",
+		r.Asked, r.Within, r.Every, r.Rest, r.Applications, r.InFlight, r.Helm, r.Began.Format(time.DateOnly))
 	if r.Helm {
 		b.WriteString("Every release is a real one, by Helm, of a chart with one ConfigMap; ")
 	} else {

@@ -79,7 +79,7 @@ func (w *world) close(ctx context.Context) error {
 
 // grow rolls groups out, and reads all memory now and then.
 func (w *world) grow(ctx context.Context, o options) (_ *report, err error) {
-	r := &report{Groups: o.groups, Applications: o.applications, InFlight: o.inFlight, Helm: o.helm, Began: time.Now().UTC()}
+	r := &report{Asked: o.groups, Within: o.within, Rest: o.rest, Every: o.every, Applications: o.applications, InFlight: o.inFlight, Helm: o.helm, Began: time.Now().UTC()}
 	read := func(groups int, what string) error {
 		reading, err := w.read(ctx)
 		if err != nil {
@@ -111,7 +111,7 @@ func (w *world) grow(ctx context.Context, o options) (_ *report, err error) {
 		defer func() { err = errors.Join(err, end()) }()
 		first = 1
 	}
-	for first < o.groups {
+	for first < o.groups && (o.within == 0 || time.Since(r.Began) < o.within) {
 		last := min(first-first%o.every+o.every, o.groups)
 		if err := w.rollOut(ctx, o, first, last); err != nil {
 			return nil, err
@@ -121,13 +121,14 @@ func (w *world) grow(ctx context.Context, o options) (_ *report, err error) {
 		}
 		first = last
 	}
-	if err := rested(o.groups, "at rest"); err != nil {
+	r.Groups = first
+	if err := rested(first, "at rest"); err != nil {
 		return nil, err
 	}
 	if err := w.restart(ctx); err != nil {
 		return nil, err
 	}
-	return r, rested(o.groups, "started anew")
+	return r, rested(first, "started anew")
 }
 
 // restart our services, which then read all that there is.
