@@ -11,6 +11,8 @@ units   = $(addsuffix /...,$(filter-out ./test,$(modules)))
 # Modules of ours outside the workspace: what they need should not lift what the others require.
 outside = $(patsubst %/go.mod,%,$(filter-out tools/lint/% tools/natscli/%,$(wildcard tools/*/go.mod)))
 e2e     = ./test/chart ./test/e2e ./test/interop ./test/repository
+# As the local stack and tools/images build them: local/stack/build.go says why.
+tags    = grpcnotrace
 mains   = $(addprefix ./,$(wildcard services/*/cmd/* cli/cmd/* local/cmd/* examples/cmd/*))
 
 # Go builds a tool anew when its module or the Go release has changed.
@@ -45,7 +47,7 @@ down: ## Stop what runs on this machine and forget its state; what was built sta
 .PHONY: build
 build: ## Compile every module; services and command lines go to .local/bin
 	go build $(addsuffix /...,$(modules))
-	go build -buildvcs=false -o .local/bin/.orkestra/ $(mains)
+	go build -buildvcs=false -tags $(tags) -o .local/bin/.orkestra/ $(mains)
 	@for main in $(notdir $(filter ./services/%,$(mains))); do ln -sfn ".orkestra/$$main" ".local/bin/orkestra-$$main"; done
 	@for main in $(notdir $(filter-out ./services/%,$(mains))); do ln -sfn ".orkestra/$$main" ".local/bin/$$main"; done
 

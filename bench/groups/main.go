@@ -1,5 +1,5 @@
 // Command groups measures how much memory Orkestra's services use as the groups of a
-// cluster grow in number: real groups, rolled out by everything that is real, that stay.
+// cluster grow in number: groups that are rolled out by all that is real, but for Helm, and stay.
 package main
 
 import (
@@ -19,7 +19,11 @@ type options struct {
 	groups, applications, inFlight int
 	// every so many groups all memory is read.
 	every int
-	// rest before the first reading and the last: what a garbage collector gives back, it
+	// within is how long groups are rolled out; 0: until there are as many as asked for.
+	within time.Duration
+	// helm has helm-controller install all releases.
+	helm bool
+	// rest before the first reading and the last ones: what a garbage collector gives back, it
 	// gives back within minutes.
 	rest time.Duration
 }
@@ -39,13 +43,15 @@ func run(ctx context.Context) (err error) {
 	f.StringVar(&o.root, "root", ".", "checkout of Orkestra")
 	f.StringVar(&o.dir, "dir", "", "folder of the stack; .local/bench-groups of the checkout where it is empty")
 	f.StringVar(&o.out, "out", filepath.Join("docs", "benchmarks"), "folder of the report; empty prints it only")
-	f.IntVar(&o.groups, "groups", 100, "groups in all; most of the time that they take is Helm's")
+	f.IntVar(&o.groups, "groups", 1000, "groups in all")
+	f.DurationVar(&o.within, "within", 0, "be content with the groups that are there after so long; 0: wait for all")
+	f.BoolVar(&o.helm, "helm", false, "have helm-controller install all releases, a quarter of a second each, and not only those of the first group")
 	f.IntVar(&o.applications, "applications", 10, "applications of each group, half of them in a chain")
 	f.IntVar(&o.inFlight, "in-flight", 10, "groups that are rolled out at once")
-	f.IntVar(&o.every, "every", 25, "groups between two readings")
-	f.DurationVar(&o.rest, "rest", 90*time.Second, "wait before the first reading and the last")
+	f.IntVar(&o.every, "every", 100, "groups between two readings")
+	f.DurationVar(&o.rest, "rest", 90*time.Second, "wait before the first reading and the last two")
 	f.Usage = func() {
-		fmt.Fprintf(f.Output(), "usage: go run ./bench/groups [flags]\n\nexample: go run ./bench/groups -groups 1000 -every 100\n\n")
+		fmt.Fprintf(f.Output(), "usage: go run ./bench/groups [flags]\n\nexample: go run ./bench/groups -groups 100 -every 25 -helm\n\n")
 		f.PrintDefaults()
 	}
 	if err := f.Parse(os.Args[1:]); err != nil {

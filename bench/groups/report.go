@@ -12,23 +12,33 @@ import (
 	"orkestra.dev/local/stack"
 )
 
-// shown are our services, and what they work with.
-var shown = slices.Concat(stack.Services, []string{"auditor", "nats", "workflow-controller", "helm-controller", "kube-apiserver"})
+// ours are our services, and shown they and what they work with.
+var (
+	ours  = slices.Concat(stack.Services, []string{"auditor"})
+	shown = slices.Concat(ours, []string{"topology", "nats", "workflow-controller", helmController, "kube-apiserver"})
+)
 
 // report of one run.
 type report struct {
-	Groups, Applications, InFlight int
-	Began                          time.Time
-	Readings                       []reading
+	// Groups that there are in the end, and how many were asked for within which time.
+	Groups, Asked          int
+	Within, Rest           time.Duration
+	Every                  int
+	Applications, InFlight int
+	// Helm: all releases were helm-controller's, and not only those of the first group.
+	Helm     bool
+	Began    time.Time
+	Readings []reading
 }
 
 // reading of all memory when so many groups were ready, so many seconds after the start.
 type reading struct {
+	What    string
 	Groups  int
 	Seconds float64
-	// MiB that are resident, by program, and those of them that are its own, without the pages
-	// of its executable; where it has two replicas, of the larger.
-	Resident, Own map[string]float64
+	// MiB that are resident, by program, those of them that are its own, without the pages
+	// of its executable, and the most that ever was resident.
+	Resident, Own, Peak map[string]float64
 }
 
 func (r reading) String() string {
@@ -43,20 +53,27 @@ func (r reading) String() string {
 
 func (r *report) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Memory by number of groups\n\nMade by `go run ./bench/groups -groups %d -applications %d -in-flight %d` on %s. Every release is a real one, by\n"+
-		"Helm, of a chart with one ConfigMap; groups stay once they are ready. The first row is at idle. The last one is after a rest.\n\n"+
-		"MiB of the larger replica: resident, and in parentheses what of it is the process's own and not pages of its executable:\n\n", r.Groups, r.Applications, r.InFlight, r.Began.Format(time.DateOnly))
-	var names []string
-	for _, name := range shown {
-		if _, ok := r.Readings[0].Resident[name]; ok {
-			names = append(names, name)
-		}
+	fmt.Fprintf(&b, "# Memory by number of groups\n\nMade by `go run ./bench/groups -groups %d -within %s -every %d -rest %s -applications %d -in-flight %d -helm=%t` on %s.\n",
+		r.Asked, r.Within, r.Every, r.Rest, r.Applications, r.InFlight, r.Helm, r.Began.Format(time.DateOnly))
+	if r.Helm {
+		b.WriteString("Every release is a real one, by Helm, of a chart with one ConfigMap; ")
+	} else {
+		b.WriteString("The releases of the first group are real ones, by Helm, of a chart with one ConfigMap. Then helm-controller is stopped,\n" +
+			"since it would take a quarter of a second for each of the others: the benchmark writes the ConfigMap, and the status that\n" +
+			"helm-controller has written of the first. All else is real: groups are admitted, staged, compiled, walked by Argo and watched, and\n")
 	}
-	fmt.Fprintf(&b, "| groups | releases | after | %s |\n|%s\n", strings.Join(names, " | "), strings.Repeat("---|", len(names)+3))
+	b.WriteString("groups stay once they are ready. The first row is at idle. After the last group services rest, and are then started anew, so that they\n" +
+		"read all that there is.\n\nMiB: resident, in parentheses what of it is the process's own and not pages of its executable, and the peak since its start.\n" +
+		"[operations.md](../operations.md#memory) says what the pages of an executable are.\n\n")
+	fmt.Fprintf(&b, "| | groups | releases | after | %s |\n|%s\n", strings.Join(shown, " | "), strings.Repeat("---|", len(shown)+4))
 	for _, reading := range r.Readings {
-		fmt.Fprintf(&b, "| %d | %d | %.0f s |", reading.Groups, reading.Groups*r.Applications, reading.Seconds)
-		for _, name := range names {
-			fmt.Fprintf(&b, " %.0f (%.0f) |", reading.Resident[name], reading.Own[name])
+		fmt.Fprintf(&b, "| %s | %d | %d | %.0f s |", reading.What, reading.Groups, reading.Groups*r.Applications, reading.Seconds)
+		for _, name := range shown {
+			if _, runs := reading.Resident[name]; !runs {
+				b.WriteString(" |")
+				continue
+			}
+			fmt.Fprintf(&b, " %.0f (%.0f) ≤ %.0f |", reading.Resident[name], reading.Own[name], reading.Peak[name])
 		}
 		b.WriteByte('\n')
 	}

@@ -1,16 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
-	"slices"
-	"strings"
 	"time"
 
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -20,21 +17,24 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
-	"orkestra.dev/bench/loopback"
 	"orkestra.dev/bench/proc"
+	"orkestra.dev/bench/shelf"
 	"orkestra.dev/local/stack"
 	"orkestra.dev/services/stager/archive"
 )
 
-// patience with one group.
-const patience = 20 * time.Minute
+const (
+	// patience with one group.
+	patience = 20 * time.Minute
+	// chart is what every release installs: one ConfigMap.
+	chart = "small"
+)
 
 type world struct {
 	stack  *stack.Stack
-	client client.Client
+	client client.WithWatch
 	// charts is where the one chart comes from.
-	charts      string
-	closeCharts func() error
+	charts *shelf.Shelf
 }
 
 // newWorld brings a stack up. What it has started is taken down again where that fails.
@@ -59,81 +59,96 @@ func newWorld(ctx context.Context, o options) (_ *world, err error) {
 	}
 	config.QPS = -1
 	scheme := runtime.NewScheme()
-	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme), helmv2.AddToScheme(scheme)); err != nil {
 		return nil, err
 	}
-	if w.client, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
+	if w.client, err = client.NewWithWatch(config, client.Options{Scheme: scheme}); err != nil {
 		return nil, fmt.Errorf("making a client: %w", err)
 	}
-	w.charts, w.closeCharts, err = serveChart()
+	w.charts, err = shelf.New(map[string][]archive.File{chart: shelf.Chart(chart, "")}, func(string) {})
 	return w, err
 }
 
 func (w *world) close(ctx context.Context) error {
 	var errs []error
-	if w.closeCharts != nil {
-		errs = append(errs, w.closeCharts())
+	if w.charts != nil {
+		errs = append(errs, w.charts.Close())
 	}
 	return errors.Join(append(errs, w.stack.Down(ctx, true))...)
 }
 
-// serveChart is a repository with one chart of one ConfigMap.
-func serveChart() (url string, closing func() error, err error) {
-	data, err := archive.Write("small", []archive.File{
-		{Name: "Chart.yaml", Data: []byte("apiVersion: v2\nname: small\nversion: 1.0.0\n")},
-		{Name: "values.yaml", Data: []byte("message: none\n")},
-		{Name: "templates/configmap.yaml", Data: []byte("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}\ndata:\n  message: {{ .Values.message | quote }}\n")},
-	})
-	if err != nil {
-		return "", nil, fmt.Errorf("packing the chart: %w", err)
-	}
-	files := map[string][]byte{
-		"/small-1.0.0.tgz": data,
-		"/index.yaml": []byte("apiVersion: v1\nentries:\n  small:\n  - {apiVersion: v2, name: small, version: 1.0.0, digest: " +
-			strings.TrimPrefix(archive.Digest(data), "sha256:") + ", urls: [small-1.0.0.tgz]}\n"),
-	}
-	return loopback.Serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if data, ok := files[r.URL.Path]; ok {
-			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
-			return
-		}
-		http.NotFound(w, r)
-	}))
-}
-
 // grow rolls groups out, and reads all memory now and then.
-func (w *world) grow(ctx context.Context, o options) (*report, error) {
-	r := &report{Groups: o.groups, Applications: o.applications, InFlight: o.inFlight, Began: time.Now().UTC()}
-	read := func(groups int) error {
+func (w *world) grow(ctx context.Context, o options) (_ *report, err error) {
+	r := &report{Asked: o.groups, Within: o.within, Rest: o.rest, Every: o.every, Applications: o.applications, InFlight: o.inFlight, Helm: o.helm, Began: time.Now().UTC()}
+	read := func(groups int, what string) error {
 		reading, err := w.read(ctx)
 		if err != nil {
 			return err
 		}
-		reading.Groups, reading.Seconds = groups, time.Since(r.Began).Seconds()
+		reading.What, reading.Groups, reading.Seconds = what, groups, time.Since(r.Began).Seconds()
 		r.Readings = append(r.Readings, reading)
-		fmt.Fprintf(os.Stderr, "%4d groups after %s: %s\n", groups, time.Since(r.Began).Round(time.Second), reading)
+		fmt.Fprintf(os.Stderr, "%s after %s, %d groups: %s\n", what, time.Since(r.Began).Round(time.Second), groups, reading)
 		return nil
 	}
-	if err := pause(ctx, o.rest); err != nil {
+	rested := func(groups int, what string) error {
+		if err := pause(ctx, o.rest); err != nil {
+			return err
+		}
+		return read(groups, what)
+	}
+	if err := rested(0, "idle"); err != nil {
 		return nil, err
 	}
-	if err := read(0); err != nil {
-		return nil, err
+	first := 0
+	if !o.helm {
+		if err := w.rollOut(ctx, o, 0, 1); err != nil {
+			return nil, err
+		}
+		end, err := w.standIn(ctx, groupName(0))
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, end()) }()
+		first = 1
 	}
-	for first := 0; first < o.groups; first += o.every {
-		last := min(first+o.every, o.groups)
+	for first < o.groups && (o.within == 0 || time.Since(r.Began) < o.within) {
+		last := min(first-first%o.every+o.every, o.groups)
 		if err := w.rollOut(ctx, o, first, last); err != nil {
 			return nil, err
 		}
-		if err := read(last); err != nil {
+		if err := read(last, "rolled out"); err != nil {
 			return nil, err
 		}
+		first = last
 	}
-	if err := pause(ctx, o.rest); err != nil {
+	r.Groups = first
+	if err := rested(first, "at rest"); err != nil {
 		return nil, err
 	}
-	return r, read(o.groups)
+	if err := w.restart(ctx); err != nil {
+		return nil, err
+	}
+	return r, rested(first, "started anew")
 }
+
+// restart our services, which then read all that there is.
+func (w *world) restart(ctx context.Context) error {
+	for _, name := range ours {
+		p, err := w.stack.Process(name)
+		if err != nil {
+			return err
+		}
+		if err := p.Stop(ctx); err != nil {
+			return fmt.Errorf("stopping %s: %w", name, err)
+		}
+		if err := p.Start(ctx); err != nil {
+			return fmt.Errorf("starting %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func groupName(n int) string { return fmt.Sprintf("group-%d", n) }
 
 // rollOut the groups from first to last, last not among them.
 func (w *world) rollOut(ctx context.Context, o options, first, last int) error {
@@ -141,7 +156,7 @@ func (w *world) rollOut(ctx context.Context, o options, first, last int) error {
 	work.SetLimit(o.inFlight)
 	for n := first; n < last; n++ {
 		work.Go(func() error {
-			name := fmt.Sprintf("group-%d", n)
+			name := groupName(n)
 			if err := w.client.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
 				return fmt.Errorf("creating namespace %s: %w", name, err)
 			}
@@ -162,7 +177,7 @@ func (w *world) group(name string, applications int) *v1alpha1.ApplicationGroup 
 		if n > 0 && n < applications/2 {
 			a.Dependencies = []string{fmt.Sprintf("app-%d", n-1)}
 		}
-		a.Spec.Chart = v1alpha1.ChartRef{URL: w.charts, Name: "small", Version: "1.0.0"}
+		a.Spec.Chart = v1alpha1.ChartRef{URL: w.charts.URL, Name: chart, Version: shelf.Version}
 		a.Spec.Release = v1alpha1.Release{TargetNamespace: name, Interval: metav1.Duration{Duration: time.Hour}}
 		g.Spec.Applications = append(g.Spec.Applications, a)
 	}
@@ -181,22 +196,30 @@ func (w *world) awaitReady(ctx context.Context, name string) error {
 	return nil
 }
 
-// read the memory of every service, the larger of its replicas, and of what it works with.
+// read the memory of every service, and of what they work with.
 func (w *world) read(ctx context.Context) (reading, error) {
-	r := reading{Resident: map[string]float64{}, Own: map[string]float64{}}
-	pids, err := w.stack.PIDs(ctx)
-	if err != nil {
-		return r, err
-	}
-	for process, pid := range pids {
-		resident, own, err := proc.MiB(pid)
+	r := reading{Resident: map[string]float64{}, Own: map[string]float64{}, Peak: map[string]float64{}}
+	for _, name := range shown {
+		p, err := w.stack.Process(name)
 		if err != nil {
-			return r, fmt.Errorf("%s: %w", process, err)
+			return r, err
 		}
-		name := strings.TrimSuffix(process, "-2")
-		if slices.Contains(shown, name) {
-			r.Resident[name], r.Own[name] = max(r.Resident[name], resident), max(r.Own[name], own)
+		status := p.Status(ctx)
+		if name == helmController && status.PID == 0 {
+			continue
 		}
+		if status.Err != nil {
+			return r, fmt.Errorf("%s is not healthy: %w", name, status.Err)
+		}
+		resident, own, err := proc.MiB(status.PID)
+		if err != nil {
+			return r, fmt.Errorf("%s: %w", name, err)
+		}
+		peak, err := proc.PeakMiB(status.PID)
+		if err != nil {
+			return r, fmt.Errorf("%s: %w", name, err)
+		}
+		r.Resident[name], r.Own[name], r.Peak[name] = resident, own, peak
 	}
 	return r, nil
 }

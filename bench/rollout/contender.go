@@ -93,7 +93,7 @@ func (r *rollout) patchValues(ctx context.Context) error {
 // source makes a HelmRepository, and, where it is asked for, a HelmChart of it, and
 // waits until they are ready.
 func (r *rollout) source(ctx context.Context, withChart bool) error {
-	repository := source("HelmRepository", r.namespace, chart, map[string]any{"url": r.shelf.url, "interval": "10m"})
+	repository := source("HelmRepository", r.namespace, chart, map[string]any{"url": r.shelf.URL, "interval": "10m"})
 	if err := r.client.Create(ctx, repository); err != nil {
 		return fmt.Errorf("creating the HelmRepository: %w", err)
 	}

@@ -55,7 +55,7 @@ func (o orkestra) group(r *rollout) *v1alpha1.ApplicationGroup {
 
 func application(r *rollout, name, chart string) v1alpha1.Application {
 	a := v1alpha1.Application{DAG: v1alpha1.DAG{Name: name}}
-	a.Spec.Chart = v1alpha1.ChartRef{URL: r.shelf.url, Name: chart, Version: chartVersion}
+	a.Spec.Chart = v1alpha1.ChartRef{URL: r.shelf.URL, Name: chart, Version: chartVersion}
 	a.Spec.Release = v1alpha1.Release{TargetNamespace: r.namespace, Interval: metav1.Duration{Duration: 5 * time.Minute}}
 	return a
 }

@@ -20,6 +20,7 @@ import (
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/bench/rollout/figures"
 	"orkestra.dev/bench/rollout/shape"
+	"orkestra.dev/bench/shelf"
 	"orkestra.dev/local/stack"
 	"orkestra.dev/pkg/events"
 )
@@ -39,7 +40,7 @@ type world struct {
 	meter      *meter
 	watch      *watch
 	stopWatch  context.CancelFunc
-	shelf      *shelf
+	shelf      *shelf.Shelf
 }
 
 // newWorld brings a stack up. What it has started is taken down again where that fails.
@@ -102,7 +103,7 @@ func (w *world) close(ctx context.Context) error {
 		errs = append(errs, w.bus.Close())
 	}
 	if w.shelf != nil {
-		errs = append(errs, w.shelf.close())
+		errs = append(errs, w.shelf.Close())
 	}
 	errs = append(errs, w.stack.Down(ctx, true), os.RemoveAll(filepath.Join(w.options.Dir, "helmfile")))
 	return errors.Join(errs...)

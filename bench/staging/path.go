@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/bench/shelf"
 	"orkestra.dev/local/stack"
 	"orkestra.dev/pkg/events"
 )
@@ -119,7 +120,7 @@ func measurePaths(ctx context.Context, s *stack.Stack, lanes []lane, repeats int
 type trail struct {
 	client client.Client
 	bus    *events.Bus
-	shelf  *shelf
+	shelf  *supply
 	stack  *stack.Stack
 	// museum is ChartMuseum's URL.
 	museum string
@@ -155,7 +156,7 @@ func (t *trail) group(l lane, name string, first int) *v1alpha1.ApplicationGroup
 		if l.own {
 			chart = fmt.Sprintf("own-%d-%02d", first, i)
 		}
-		a.Spec.Chart = v1alpha1.ChartRef{URL: t.shelf.url, Name: chart, Version: "1.0.0"}
+		a.Spec.Chart = v1alpha1.ChartRef{URL: t.shelf.URL, Name: chart, Version: shelf.Version}
 		a.Spec.Release = v1alpha1.Release{TargetNamespace: name, Interval: metav1.Duration{Duration: 5 * time.Minute},
 			Values: &apiextensionsv1.JSON{Raw: []byte(`{"message":"hello"}`)}}
 		g.Spec.Applications = append(g.Spec.Applications, a)

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -12,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"orkestra.dev/api/v1alpha1"
-	"orkestra.dev/bench/loopback"
+	"orkestra.dev/bench/shelf"
 	"orkestra.dev/services/stager/archive"
 )
 
@@ -48,14 +47,13 @@ func (c *counter) reset() {
 	c.n = 0
 }
 
-// shelf is a repository that counts how many charts are downloaded.
-type shelf struct {
+// supply is a repository that counts how many charts are downloaded.
+type supply struct {
 	counter
+	*shelf.Shelf
 	// indexed is when the index was read last.
 	indexed time.Time
-	url     string
 	names   []string
-	close   func() error
 }
 
 // numbered are the names of so many charts.
@@ -67,56 +65,41 @@ func numbered(charts int) []string {
 	return names
 }
 
-// newShelf has charts of these names, each of about size bytes when packed.
-func newShelf(names []string, size int) (*shelf, error) {
-	s := &shelf{names: names}
-	files := map[string][]byte{}
-	var index strings.Builder
-	index.WriteString("apiVersion: v1\nentries:\n")
+// newSupply has charts of these names, each of about size bytes when packed.
+func newSupply(names []string, size int) (*supply, error) {
+	s := &supply{names: names}
+	charts := map[string][]archive.File{}
 	noise := rand.NewChaCha8([32]byte{1})
 	for _, name := range names {
 		body := make([]byte, max(size-400, 0)) // the rest is headers
 		if _, err := noise.Read(body); err != nil {
 			return nil, err
 		}
-		data, err := archive.Write(name, []archive.File{
-			{Name: "Chart.yaml", Data: []byte("apiVersion: v2\nname: " + name + "\nversion: 1.0.0\n")},
-			{Name: "templates/cm.yaml", Data: []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: '{{ .Release.Name }}'}\ndata: {message: '{{ .Values.message }}'}\n")},
-			{Name: "files/noise", Data: body},
-		})
-		if err != nil {
-			return nil, err
-		}
-		files["/"+name+"-1.0.0.tgz"] = data
-		fmt.Fprintf(&index, "  %s:\n  - {apiVersion: v2, name: %s, version: 1.0.0, digest: %s, urls: [%s-1.0.0.tgz]}\n",
-			name, name, strings.TrimPrefix(archive.Digest(data), "sha256:"), name)
+		charts[name] = append(shelf.Chart(name, ""), archive.File{Name: "files/noise", Data: body})
 	}
-	files["/index.yaml"] = []byte(index.String())
 	var err error
-	s.url, s.close, err = loopback.Serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		data, ok := files[r.URL.Path]
-		if !ok {
-			w.WriteHeader(http.StatusNotFound)
-			return
-		}
-		_, _ = w.Write(data) // who hangs up has what he wants
-		if strings.HasSuffix(r.URL.Path, ".tgz") {
-			s.count()
-			return
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.indexed = time.Now()
-	}))
-	return s, err
+	if s.Shelf, err = shelf.New(charts, s.served); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *supply) served(path string) {
+	if strings.HasSuffix(path, ".tgz") {
+		s.count()
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.indexed = time.Now()
 }
 
 // group of all charts.
-func (s *shelf) group() *v1alpha1.ApplicationGroup {
+func (s *supply) group() *v1alpha1.ApplicationGroup {
 	g := &v1alpha1.ApplicationGroup{ObjectMeta: metav1.ObjectMeta{Name: group}}
 	for _, name := range s.names {
 		a := v1alpha1.Application{DAG: v1alpha1.DAG{Name: name}}
-		a.Spec.Chart = v1alpha1.ChartRef{URL: s.url, Name: name, Version: "1.0.0"}
+		a.Spec.Chart = v1alpha1.ChartRef{URL: s.URL, Name: name, Version: shelf.Version}
 		a.Spec.Release = v1alpha1.Release{TargetNamespace: group, Interval: metav1.Duration{Duration: 5 * time.Minute}}
 		g.Spec.Applications = append(g.Spec.Applications, a)
 	}

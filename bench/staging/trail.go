@@ -60,7 +60,7 @@ func newTrail(ctx context.Context, s *stack.Stack, lanes []lane, repeats int) (_
 	if t.bus, err = events.Connect(ctx, events.Options{Source: "orkestra://bench/staging"}.FromEnvironment(func(name string) string { return env[name] })); err != nil {
 		return nil, err
 	}
-	if t.shelf, err = newShelf(chartsOf(lanes, repeats), smallChart); err != nil {
+	if t.shelf, err = newSupply(chartsOf(lanes, repeats), smallChart); err != nil {
 		return nil, err
 	}
 	objects, err := dynamic.NewForConfig(config)
@@ -93,7 +93,7 @@ func (t *trail) close() error {
 		errs = append(errs, t.bus.Close())
 	}
 	if t.shelf != nil {
-		errs = append(errs, t.shelf.close())
+		errs = append(errs, t.shelf.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -38,7 +38,7 @@ type world struct {
 	env    map[string]string
 	client client.Client
 	bus    *events.Bus
-	shelf  *shelf
+	shelf  *supply
 	museum *counted
 	stager *exec.Cmd
 	log    *os.File
@@ -75,7 +75,7 @@ func newWorld(ctx context.Context, s *stack.Stack, charts, size int) (*world, er
 	if err := makeTopology(ctx, s, env); err != nil {
 		return nil, err
 	}
-	if w.shelf, err = newShelf(numbered(charts), size); err != nil {
+	if w.shelf, err = newSupply(numbered(charts), size); err != nil {
 		return nil, err
 	}
 	museum, err := url.Parse(env["CHARTMUSEUM_URL"])
@@ -102,7 +102,7 @@ func newWorld(ctx context.Context, s *stack.Stack, charts, size int) (*world, er
 func (w *world) close() error {
 	// With all services it would be rolled out.
 	gone := w.client.Delete(context.Background(), w.shelf.group())
-	return errors.Join(gone, w.stopStager(), w.bus.Close(), w.shelf.close(), w.museum.close(), w.log.Close())
+	return errors.Join(gone, w.stopStager(), w.bus.Close(), w.shelf.Close(), w.museum.close(), w.log.Close())
 }
 
 // makeTopology makes the streams: the stager may not.

@@ -249,6 +249,60 @@ func TestAnnounce(t *testing.T) {
 	}
 }
 
+// What is told of a workflow, and how far its group is, is the same of what the cache keeps of it.
+func TestSlimTellsTheSame(t *testing.T) {
+	started := metav1.NewTime(time.Now().Add(-time.Minute).Truncate(time.Second))
+	node := func(id string, kind wfv1.NodeType, phase wfv1.NodePhase, message string) wfv1.NodeStatus {
+		return wfv1.NodeStatus{
+			ID: id, Name: "shop-1." + id, Type: kind, Phase: phase, Message: message, StartedAt: started, FinishedAt: started, BoundaryID: "shop-1",
+			TemplateName: "leaf", Children: []string{"c"}, Inputs: &wfv1.Inputs{Parameters: []wfv1.Parameter{{Name: "release"}}},
+		}
+	}
+	for name, nodes := range map[string][]wfv1.NodeStatus{
+		"Submitted": nil,
+		"Begun":     {node("shop-1", wfv1.NodeTypeDAG, wfv1.NodeRunning, "")},
+		"Running": {
+			node("shop-1", wfv1.NodeTypeDAG, wfv1.NodeRunning, ""), node("a", wfv1.NodeTypeDAG, wfv1.NodeSucceeded, ""),
+			node("a-a", wfv1.NodeTypeSuspend, wfv1.NodeSucceeded, ""), node("b-b", wfv1.NodeTypePod, wfv1.NodeRunning, ""),
+			node("c-c", wfv1.NodeTypeSuspend, wfv1.NodeFailed, "no such image"),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			wf := &wfv1.Workflow{ObjectMeta: metav1.ObjectMeta{Name: "shop-1", UID: "uid-wf", Annotations: map[string]string{v1alpha1.AnnotationRollout: rolloutJSON}}}
+			wf.Status = wfv1.WorkflowStatus{Phase: wfv1.WorkflowRunning, StartedAt: started, Nodes: wfv1.Nodes{}}
+			for _, n := range nodes {
+				wf.Status.Nodes[n.ID] = n
+			}
+			tells := func(wf *wfv1.Workflow) (said []string, status groupstatus.Status) {
+				facts, err := observe.Workflow(wf, time.Now())
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, f := range facts {
+					said = append(said, f.EventID())
+				}
+				group := &v1alpha1.ApplicationGroup{ObjectMeta: metav1.ObjectMeta{Name: "shop", UID: "uid-shop", Generation: 1}}
+				status, _ = observe.Summarize(observe.World{Group: group, Workflows: []*wfv1.Workflow{wf}, Now: started.Time})
+				return said, status
+			}
+			said, status := tells(wf.DeepCopy())
+			if _, err := slim(wf); err != nil {
+				t.Fatal(err)
+			}
+			slimSaid, slimStatus := tells(wf)
+			if diff := cmp.Diff(said, slimSaid); diff != "" {
+				t.Errorf("facts (-whole +slim):\n%s", diff)
+			}
+			if diff := cmp.Diff(status, slimStatus); diff != "" {
+				t.Errorf("status (-whole +slim):\n%s", diff)
+			}
+			if _, kept := wf.Status.Nodes["a"]; kept {
+				t.Error("a node that is no release is kept")
+			}
+		})
+	}
+}
+
 // The number of steps outlives the templates, which are too large for the cache.
 func TestSlim(t *testing.T) {
 	wf := &wfv1.Workflow{Spec: wfv1.WorkflowSpec{Entrypoint: "entry", Templates: []wfv1.Template{

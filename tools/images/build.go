@@ -40,8 +40,12 @@ func (b *builder) build(ctx context.Context, i catalog.Image, platform v1.Platfo
 	if i.VersionSymbol != "" {
 		ldflags += " -X " + i.VersionSymbol + "=" + version
 	}
-	_, err := golang(ctx, dir, []string{"GOOS=" + platform.OS, "GOARCH=" + platform.Architecture},
-		"build", "-trimpath", "-buildvcs=false", "-ldflags", ldflags, "-o", out, i.Package)
+	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", ldflags, "-o", out}
+	if i.Upstream == "" {
+		// As the local stack builds our own programs, which says why.
+		args = append(args, "-tags", "grpcnotrace")
+	}
+	_, err := golang(ctx, dir, []string{"GOOS=" + platform.OS, "GOARCH=" + platform.Architecture}, append(args, i.Package)...)
 	if err != nil {
 		return "", fmt.Errorf("building %s for %s: %w", i.Name, platform, err)
 	}

@@ -20,7 +20,8 @@ const annotationTotal = "orkestra.azure.microsoft.com/total"
 // retrySuffix ends the name of a forward workflow that was made after one that failed.
 var retrySuffix = regexp.MustCompile(`-r[0-9]+$`)
 
-// Slim counts the leaves of a workflow, and leaves out its templates.
+// Slim counts the leaves of a workflow, and leaves out its templates, and of its nodes what is not asked for: a group has
+// a workflow for each of its rollouts of the last day.
 func Slim(wf *wfv1.Workflow) {
 	total := planned(wf.Spec)
 	if wf.Annotations == nil {
@@ -31,6 +32,17 @@ func Slim(wf *wfv1.Workflow) {
 	wf.Spec.Templates = nil
 	wf.Status.StoredTemplates = nil
 	wf.Status.StoredWorkflowSpec = nil
+	nodes := wfv1.Nodes{}
+	for id, n := range wf.Status.Nodes {
+		// With its first node, the workflow itself, it has begun.
+		if isRelease(n) || id == wf.Name {
+			nodes[id] = wfv1.NodeStatus{
+				ID: n.ID, Name: n.Name, Type: n.Type, Phase: n.Phase, Message: n.Message, StartedAt: n.StartedAt, FinishedAt: n.FinishedAt,
+				Daemoned: n.Daemoned, TaskResultSynced: n.TaskResultSynced,
+			}
+		}
+	}
+	wf.Status.Nodes = nodes
 }
 
 // total is how many leaves the workflow plans: Argo's nodes are only those that it

@@ -121,12 +121,17 @@ func firstFailed(wf *wfv1.Workflow) *wfv1.NodeStatus {
 	return first
 }
 
-// releaseNodes are the leaves of the graph, those that were activated first at the
-// front: suspend nodes, and pods where a release has an executor of its own.
+// isRelease tells the leaves of the graph: suspend nodes, and pods where a release has an
+// executor of its own.
+func isRelease(n wfv1.NodeStatus) bool {
+	return n.Type == wfv1.NodeTypeSuspend || n.Type == wfv1.NodeTypePod
+}
+
+// releaseNodes are the leaves, those that were activated first at the front.
 func releaseNodes(wf *wfv1.Workflow) []wfv1.NodeStatus {
 	var nodes []wfv1.NodeStatus
 	for _, n := range wf.Status.Nodes {
-		if n.Type == wfv1.NodeTypeSuspend || n.Type == wfv1.NodeTypePod {
+		if isRelease(n) {
 			nodes = append(nodes, n)
 		}
 	}
