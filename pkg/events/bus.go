@@ -69,6 +69,9 @@ type Options struct {
 	// Buried, where set, is told of each dead letter that is stored: the fact as far as it
 	// could be read, and the reason. It may be told twice, and holds up the consumer.
 	Buried func(ctx context.Context, f Fact, reason string)
+	// Away, where set, says of a handler's error that what the handler works with is out of
+	// reach. That is waiting, as with RetryAfter, and not failing.
+	Away func(err error) bool
 	// MaxAttempts is how often handling an event may fail, or kill its handler,
 	// before it becomes a dead letter. Default 10.
 	MaxAttempts uint64

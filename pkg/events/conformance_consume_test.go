@@ -278,6 +278,38 @@ func retryAfter(t *testing.T, e *env) {
 	}
 }
 
+func away(t *testing.T, e *env) {
+	const visits, attempts = 6, 2
+	gone, broken := errors.New("no route to the API server"), errors.New("a plan that cannot be read")
+	b := e.bus(t, "stager", func(o *events.Options) {
+		o.MaxAttempts = attempts
+		o.Away = func(err error) bool { return errors.Is(err, gone) }
+	})
+	say(t, b, desired("g", 1))
+	var seen calls
+	consume(t, b, "stager", 1, func(ctx context.Context, f events.Fact) ([]events.Fact, error) {
+		switch n := seen.add(f); {
+		case n < visits/2:
+			return nil, fmt.Errorf("reading the group: %w", gone)
+		case n <= visits: // what is put off finds it as well
+			return []events.Fact{staged(f.Rollout)}, events.Afterwards(ctx, func(context.Context) error { return gone })
+		default:
+			return nil, broken
+		}
+	})
+	l := oneLetter(t, b)
+	e.settled(t, "stager")
+	if l.Reason != events.ReasonTooManyAttempts || !strings.Contains(l.Error, broken.Error()) {
+		t.Errorf("the letter is %+v", l)
+	}
+	if n := seen.count(); n != visits+attempts {
+		t.Errorf("the handler ran %d times, want %d while the world was away and %d failing", n, visits, attempts)
+	}
+	if n := e.handled(t, "waiting"); n != visits {
+		t.Errorf("%d deliveries waited, want %d", n, visits)
+	}
+}
+
 func waitedTooLong(t *testing.T, e *env) {
 	b := e.bus(t, "stager", func(o *events.Options) { o.MaxWait = 300 * time.Millisecond })
 	say(t, b, desired("g", 1))

@@ -35,6 +35,7 @@ var promises = []promise{
 	{"LargeLetter", "an event that fills its message can be buried all the same", largeLetter},
 	{"ReplayStale", "a letter about an older generation is not replayed over a newer one", replayStale},
 	{"RetryAfter", "waiting takes its time, and is not counted as failing", retryAfter},
+	{"Away", "waiting for what is out of reach is not failing either", away},
 	{"WaitedTooLong", "waiting ends before the stream forgets", waitedTooLong},
 	{"Superseded", "superseded is acknowledged and counted", superseded},
 	{"GracefulDrain", "a shutdown finishes what is in hand and leaves the rest", gracefulDrain},

@@ -14,9 +14,14 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// settleTimeout bounds what is done for an event after its handler and its
-// facts: bury, excuse, acknowledge.
-const settleTimeout = 10 * time.Second
+const (
+	// settleTimeout bounds what is done for an event after its handler and its
+	// facts: bury, excuse, acknowledge.
+	settleTimeout = 10 * time.Second
+	// awayAtMost is the longest time between two visits of an event whose handler finds the
+	// world away. Informers take as long until they try again.
+	awayAtMost = 30 * time.Second
+)
 
 // settler handles the deliveries of one worker. It alone acknowledges.
 type settler struct {
@@ -63,9 +68,21 @@ func (s settler) deliver(work context.Context, msg jetstream.Msg) {
 	if v.err == nil {
 		v.err = s.guard(context.WithoutCancel(ctx), later.run)
 	}
+	v.err = s.excuseAway(d, v.err)
 	a := next(v, limits{attempts: s.bus.opts.MaxAttempts, wait: s.bus.opts.MaxWait, backoff: s.bus.opts.Backoff})
 	a, err = s.settle(ctx, d, a, v.err)
 	s.report(ctx, d, a, v.err, err, time.Since(started))
+}
+
+// excuseAway makes waiting out of an error that says that the world is out of reach.
+func (s settler) excuseAway(d *delivery, err error) error {
+	if _, waits := RetryDelay(err); err == nil || waits || IsSuperseded(err) || IsTerminal(err) {
+		return err
+	}
+	if away := s.bus.opts.Away; away == nil || !away(err) {
+		return err
+	}
+	return RetryAfter(min(s.bus.opts.Backoff(d.excused+1), awayAtMost), err)
 }
 
 // visit calls the handler, unless the event does not decode, or has not come

@@ -311,6 +311,7 @@ func (p *shared) bus(s Service, e *Env) events.Options {
 		Registerer:  metrics.Registry,
 		Replicas:    p.natsReplicas,
 		Grace:       p.gracePeriod,
+		Away:        away,
 		Buried: func(ctx context.Context, f events.Fact, reason string) {
 			if !s.NoCluster {
 				e.tellDeadLetter(ctx, s.Name, f, reason)
