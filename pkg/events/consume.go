@@ -21,6 +21,8 @@ const (
 	gaugeEvery = 15 * time.Second
 	// drainWait bounds the wait for the server's word that it sends no more.
 	drainWait = 2 * time.Second
+	// teamSize is from how many workers on they share pull requests, and how many of them.
+	teamSize = 32
 )
 
 // Handler does what a fact asks for, and returns what is to be said about it.
@@ -62,8 +64,8 @@ func (b *Bus) Consume(ctx context.Context, consumer string, workers int, h Handl
 	defer abandon(nil)
 
 	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() { b.worker(ctx, work, spec, h) })
+	for _, size := range teams(workers) {
+		wg.Go(func() { b.team(ctx, work, spec, size, h) })
 	}
 	wg.Go(func() { b.gauge(ctx, consumer) })
 	done := make(chan struct{})
@@ -100,11 +102,48 @@ func (b *Bus) gauge(ctx context.Context, consumer string) {
 	}
 }
 
-// worker handles one event after the other until ctx is done. It finds its
-// consumer again when that was lost, and makes it where this Bus had made it.
-func (b *Bus) worker(ctx, work context.Context, spec jetstream.ConsumerConfig, h Handler) {
+// teams are how many workers share a pull request: each has its own, unless there are so
+// many that the requests would be a good part of what the server has to do.
+func teams(workers int) (sizes []int) {
+	size := 1
+	if workers >= teamSize {
+		size = teamSize
+	}
+	for ; workers > 0; workers -= size {
+		sizes = append(sizes, min(size, workers))
+	}
+	return sizes
+}
+
+// team is workers that share a pull request.
+type team struct {
+	bus  *Bus
+	spec jetstream.ConsumerConfig
+	// batch is how many events are asked for at a time.
+	batch int
+	// free has one for each worker that is free, and do gives it something to do.
+	free chan struct{}
+	do   chan func()
+}
+
+// team handles events until ctx is done. It finds its consumer again when that was
+// lost, and makes it where this Bus had made it.
+func (b *Bus) team(ctx, work context.Context, spec jetstream.ConsumerConfig, size int, h Handler) {
+	t := team{bus: b, spec: spec, batch: max(1, size/2), free: make(chan struct{}, size), do: make(chan func())}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(t.do)
+	for range size {
+		t.free <- struct{}{}
+		wg.Go(func() {
+			for handle := range t.do {
+				handle()
+				t.free <- struct{}{}
+			}
+		})
+	}
 	for attempt := uint64(1); ctx.Err() == nil; attempt++ {
-		handled, err := b.pull(ctx, work, spec, h)
+		handled, err := t.pull(ctx, work, h)
 		if ctx.Err() != nil {
 			return
 		}
@@ -123,31 +162,39 @@ func (b *Bus) worker(ctx, work context.Context, spec jetstream.ConsumerConfig, h
 	}
 }
 
-// pull asks for one event at a time until ctx is done or the consumer is lost.
-func (b *Bus) pull(ctx, work context.Context, spec jetstream.ConsumerConfig, h Handler) (handled bool, err error) {
+// pull asks for events until ctx is done or the consumer is lost, each time for a batch
+// when that many workers are free.
+func (t team) pull(ctx, work context.Context, h Handler) (handled bool, err error) {
 	try, cancel := context.WithTimeout(ctx, requestTimeout)
-	c, err := b.js.Consumer(try, StreamEvents, spec.Durable)
+	c, err := t.bus.js.Consumer(try, StreamEvents, t.spec.Durable)
 	cancel()
 	if err != nil {
 		return false, fmt.Errorf("looking up the consumer: %w", err)
 	}
-	// PullMaxMessages(1): an event that lay in a buffer would have nobody to renew
-	// it, and would be handed to somebody else while it waits.
-	iter, err := c.Messages(jetstream.PullMaxMessages(1), jetstream.PullExpiry(pullExpiry),
+	// Not more than there are workers for: an event that lay in a buffer would have nobody
+	// to renew it, and would be handed to somebody else while it waits.
+	iter, err := c.Messages(jetstream.PullMaxMessages(t.batch), jetstream.PullThresholdMessages(1), jetstream.PullExpiry(pullExpiry),
 		jetstream.PullHeartbeat(pullHeartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(false))
 	if err != nil {
 		return false, fmt.Errorf("asking for events: %w", err)
 	}
 	defer iter.Stop()
-	s := settler{bus: b, consumer: spec.Durable, ackWait: c.CachedInfo().Config.AckWait, handler: h}
+	s := settler{bus: t.bus, consumer: t.spec.Durable, ackWait: c.CachedInfo().Config.AckWait, handler: h}
+	held := 0
+	defer func() { t.release(held) }()
 	for ctx.Err() == nil {
+		if held == 0 {
+			held = t.hold(ctx)
+			continue
+		}
 		msg, err := iter.Next(jetstream.NextContext(ctx))
 		if err != nil && ctx.Err() == nil {
 			return handled, fmt.Errorf("waiting for the next event: %w", err)
 		}
 		if err == nil {
 			handled = true
-			s.deliver(work, msg)
+			held--
+			t.do <- func() { s.deliver(work, msg) }
 		}
 	}
 	// What the server has sent already goes back at once, unhandled.
@@ -158,5 +205,24 @@ func (b *Bus) pull(ctx, work context.Context, spec jetstream.ConsumerConfig, h H
 			return handled, nil
 		}
 		s.giveBack(work, msg)
+	}
+}
+
+// hold keeps the workers of a batch free for what is asked for; none where ctx is done before.
+func (t team) hold(ctx context.Context) int {
+	for n := range t.batch {
+		select {
+		case <-t.free:
+		case <-ctx.Done():
+			t.release(n)
+			return 0
+		}
+	}
+	return t.batch
+}
+
+func (t team) release(n int) {
+	for range n {
+		t.free <- struct{}{}
 	}
 }

@@ -38,7 +38,7 @@ import (
 
 // listening is how many events are handled side by side at least. One waits for the bus
 // most of its time, and a thousand webhooks may come in a second.
-const listening = 32
+const listening = 64
 
 type options struct {
 	workers        int
