@@ -156,8 +156,10 @@ func decodeEvent(h nats.Header, data []byte) (event.Event, error) {
 			return event.Event{}, errors.New("a batch is not an event")
 		}
 		var e event.Event
-		err := json.Unmarshal(data, &e)
-		return e, err
+		if !json.Valid(data) {
+			return e, errors.New("it is not JSON")
+		}
+		return e, e.UnmarshalJSON(data)
 	}
 	return decodeBinary(binary, contentType, data)
 }

@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -8,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
 	"net"
@@ -152,7 +152,7 @@ func (e *endpoint) take(w http.ResponseWriter, req *http.Request, at *listener) 
 		return unavailable("there are too many deliveries at a time")
 	}
 	defer letGo()
-	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, receive.MaxBody))
+	body, err := read(w, req)
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		return problem(http.StatusRequestEntityTooLarge, webhookRefused, fmt.Sprintf("the body has more than %d bytes", receive.MaxBody))
 	}
@@ -175,6 +175,16 @@ func (e *endpoint) take(w http.ResponseWriter, req *http.Request, at *listener) 
 		return answer{status: http.StatusOK, outcome: webhookIgnored, body: map[string]string{"ignored": d.Ignored}}
 	}
 	return e.store(req.Context(), at.receiver, d)
+}
+
+// read the body of a delivery, into as much room as it says that it needs.
+func read(w http.ResponseWriter, req *http.Request) ([]byte, error) {
+	var b bytes.Buffer
+	if 0 < req.ContentLength && req.ContentLength <= receive.MaxBody {
+		b.Grow(int(req.ContentLength) + bytes.MinRead)
+	}
+	_, err := b.ReadFrom(http.MaxBytesReader(w, req.Body, receive.MaxBody))
+	return b.Bytes(), err
 }
 
 // over says in how long the limit lets the next delivery in; zero is now.

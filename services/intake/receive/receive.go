@@ -263,10 +263,14 @@ func Permitted(spec *v1alpha1.ReceiverSpec, application string, version, values 
 
 // decode reads the JSON of a body, which is one value and no more.
 func decode(data []byte, into any, strict bool) error {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	if strict {
-		dec.DisallowUnknownFields()
+	if !strict {
+		if err := json.Unmarshal(data, into); err != nil {
+			return malformed("the body cannot be read: %v", err)
+		}
+		return nil
 	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
 		return malformed("the body cannot be read: %v", err)
 	}
