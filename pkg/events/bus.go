@@ -141,6 +141,7 @@ type Bus struct {
 	ensured atomic.Bool
 	// streams are handles by name.
 	streams sync.Map
+	said    sayings
 	closed  chan struct{}
 }
 

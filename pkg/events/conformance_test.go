@@ -21,6 +21,7 @@ var promises = []promise{
 	{"DuplicatePublish", "what is said twice is stored once, and saying it again is a success", duplicatePublish},
 	{"TwoReplicas", "two replicas that say the same are one", twoReplicas},
 	{"StaleGeneration", "an older generation does not have the last word", staleGeneration},
+	{"Remembered", "what a replica remembers to have said is no more than a guess at what the stream has", remembered},
 	{"Emission", "what a handler returns is said with its cause and its story", emission},
 	{"TooLarge", "an event that does not fit is an error that names its size", tooLarge},
 	{"Redelivery", "an error is tried again", redelivery},
@@ -202,6 +203,28 @@ func staleGeneration(t *testing.T, e *env) {
 	again := desired("g", 1) // deleted and made again
 	again.Rollout.UID = "another"
 	say(t, b, again)
+}
+
+func remembered(t *testing.T, e *env) {
+	a, b := e.bus(t, "intake"), e.bus(t, "intake")
+	say(t, a, desired("g", 1))
+	say(t, b, desired("g", 2), desired("g", 3))
+	say(t, a, desired("g", 4)) // over what it remembers
+	for _, stale := range []int64{1, 3} {
+		if err := a.Say(t.Context(), desired("g", stale)); !events.IsSuperseded(err) {
+			t.Errorf("generation %d after 4: %v", stale, err)
+		}
+	}
+	if n := e.stored(t, events.StreamEvents); n != 4 {
+		t.Errorf("%d events are stored, want 4", n)
+	}
+	if err := e.js(t).DeleteStream(t.Context(), events.StreamEvents); err != nil {
+		t.Fatal(err)
+	}
+	say(t, a, desired("g", 4), desired("g", 4), desired("g", 5))
+	if n := e.stored(t, events.StreamEvents); n != 2 {
+		t.Errorf("%d events are stored in the new stream, want what was said since", n)
+	}
 }
 
 func emission(t *testing.T, e *env) {

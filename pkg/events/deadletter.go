@@ -103,7 +103,7 @@ func (b *Bus) bury(ctx context.Context, consumer string, d *delivery, reason str
 		letter.Data = nil
 		set(headerDeadElsewhere, "true")
 	}
-	if _, err := b.publish(ctx, letter); err != nil {
+	if _, _, err := b.publish(ctx, letter); err != nil {
 		return fmt.Errorf("storing the dead letter: %w", err)
 	}
 	return nil
@@ -191,7 +191,7 @@ func (b *Bus) replay(ctx context.Context, l DeadLetter, msg *nats.Msg) error {
 			return Superseded(last.EventID())
 		}
 	}
-	_, err := b.publish(ctx, msg)
+	_, _, err := b.publish(ctx, msg)
 	return err
 }
 

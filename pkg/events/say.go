@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -92,7 +93,8 @@ func (b *Bus) publishFact(ctx context.Context, f Fact) (outcome string, err erro
 	if fenced[f.Type().Thing()] {
 		return b.publishFenced(ctx, f, msg)
 	}
-	return b.publish(ctx, msg)
+	outcome, _, err = b.publish(ctx, msg)
+	return outcome, err
 }
 
 // message is the NATS message of a fact.
@@ -133,25 +135,25 @@ func (b *Bus) maxSize() int64 {
 }
 
 // publish stores msg, and retries while the server is away. The message's id
-// makes a repetition harmless.
-func (b *Bus) publish(ctx context.Context, msg *nats.Msg) (outcome string, err error) {
+// makes a repetition harmless. The sequence is that of the message that the stream has.
+func (b *Bus) publish(ctx context.Context, msg *nats.Msg) (outcome string, sequence uint64, err error) {
 	for wait := firstWait; ; wait = min(2*wait, lastWait) {
 		try, cancel := context.WithTimeout(ctx, requestTimeout)
 		ack, err := b.js.PublishMsg(try, msg)
 		cancel()
 		switch {
 		case err == nil && ack.Duplicate:
-			return publishedDuplicate, nil
+			return publishedDuplicate, ack.Sequence, nil
 		case err == nil:
-			return publishedStored, nil
+			return publishedStored, ack.Sequence, nil
 		case !b.worthAnother(ctx, err):
-			return publishedFailed, err
+			return publishedFailed, 0, err
 		}
 		if wait == firstWait {
 			b.log.WarnContext(ctx, "waiting for JetStream to store", "subject", msg.Subject, "error", err)
 		}
 		if !pause(ctx, wait) {
-			return publishedFailed, err
+			return publishedFailed, 0, err
 		}
 	}
 }
@@ -181,25 +183,70 @@ func lost(err error) bool {
 // publishFenced stores msg unless the last message on its subject says that it
 // is said already or stale. Whoever loses the race to be the next on the
 // subject (error 10071; 10164 on a replicated stream) reads again and decides.
+//
+// What this Bus has said last there is tried without reading. That it was said is no
+// proof that the stream still has it, and so nothing is left out on the word of that alone.
 func (b *Bus) publishFenced(ctx context.Context, f Fact, msg *nats.Msg) (outcome string, err error) {
+	ours, known := b.said.take(msg.Subject)
 	for {
-		last, sequence, err := b.last(ctx, msg.Subject)
+		last, sequence := &ours.fact, ours.sequence
+		if !known || fence(last, f) != fenceOpen {
+			last, sequence, err = b.last(ctx, msg.Subject)
+		}
 		if err != nil {
 			return publishedFailed, fmt.Errorf("reading the last event on %s: %w", msg.Subject, err)
 		}
 		switch fence(last, f) {
 		case fenceSaid:
+			b.said.put(msg.Subject, *last, sequence)
 			return publishedDuplicate, nil
 		case fenceStale:
 			return publishedSuperseded, Superseded(last.EventID())
 		case fenceOpen:
 		}
 		msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, fmt.Sprint(sequence))
-		outcome, err = b.publish(ctx, msg)
-		if !lostRace(err) || !pause(ctx, 20*time.Millisecond) {
+		outcome, sequence, err = b.publish(ctx, msg)
+		if outcome == publishedStored {
+			b.said.put(msg.Subject, f, sequence)
+		}
+		if !lostRace(err) || !known && !pause(ctx, 20*time.Millisecond) {
 			return outcome, err
 		}
+		known = false
 	}
+}
+
+// said is what was said last on a subject, as far as a fence looks at it, and the sequence that it has.
+type said struct {
+	fact     Fact
+	sequence uint64
+}
+
+// sayings are what a Bus has said last on fenced subjects.
+type sayings struct {
+	mu   sync.Mutex
+	last map[string]said
+}
+
+// maxSayings bounds what is remembered; beyond it is begun anew.
+const maxSayings = 10_000
+
+// take what is remembered of a subject, which is forgotten.
+func (s *sayings) take(subject string) (last said, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last, known = s.last[subject]
+	delete(s.last, subject)
+	return last, known
+}
+
+func (s *sayings) put(subject string, f Fact, sequence uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last == nil || len(s.last) >= maxSayings {
+		s.last = map[string]said{}
+	}
+	s.last[subject] = said{Fact{ID: f.EventID(), Rollout: f.Rollout}, sequence}
 }
 
 func lostRace(err error) bool {

@@ -49,7 +49,7 @@ func (s settler) readWaits(ctx context.Context, m *jetstream.MsgMetadata) (uint6
 func (s settler) writeWaits(ctx context.Context, m *jetstream.MsgMetadata, count uint64) error {
 	msg := nats.NewMsg(waitsSubject(s.consumer, m))
 	msg.Data = strconv.AppendUint(nil, count, 10)
-	if _, err := s.bus.publish(ctx, msg); err != nil {
+	if _, _, err := s.bus.publish(ctx, msg); err != nil {
 		return fmt.Errorf("counting that the event waits: %w", err)
 	}
 	return nil
