@@ -30,9 +30,10 @@ type delivery struct {
 	leads bool
 }
 
-// scenario is what is sent at a constant rate.
+// scenario is what is sent at a constant rate, in deliveries a second.
 type scenario struct {
 	name       string
+	rate       int
 	deliveries []delivery
 }
 
@@ -91,10 +92,24 @@ func signature(body []byte) string {
 	return "sha256=" + hex.EncodeToString(mac.Sum(nil))
 }
 
+// steady is half of GitHub and half of CI, each news to a group of its own.
+func (w *writer) steady(contender string, rate, count int) (scenario, error) {
+	s := scenario{name: "steady", rate: rate}
+	for i := range count {
+		d, err := w.either(i, push{id: fmt.Sprintf("%s-steady-%d", contender, i), chart: steadyName(contender, i), version: "1.1.0"})
+		if err != nil {
+			return s, err
+		}
+		d.row, d.leads = "steady", true
+		s.deliveries = append(s.deliveries, d)
+	}
+	return s, nil
+}
+
 // mix is half of GitHub and half of CI; every so often one is news to a group, each time
 // to another, and the others are about charts that nobody uses.
-func (w *writer) mix(contender string, count, groups int) (scenario, error) {
-	s := scenario{name: "mix"}
+func (w *writer) mix(contender string, rate, count, groups int) (scenario, error) {
+	s := scenario{name: "mix", rate: rate}
 	every := max(count/max(groups, 1), 1)
 	for i := range count {
 		p := push{id: fmt.Sprintf("%s-mix-%d", contender, i), chart: fmt.Sprintf("nobody-uses-%d", i%100), version: fmt.Sprintf("1.1.%d", i)}
@@ -120,8 +135,8 @@ func (w *writer) either(i int, p push) (delivery, error) {
 }
 
 // burst is all about one group: each delivery is news to it.
-func (w *writer) burst(contender string, count int) (scenario, error) {
-	s := scenario{name: "one group"}
+func (w *writer) burst(contender string, rate, count int) (scenario, error) {
+	s := scenario{name: "one group", rate: rate}
 	for i := range count {
 		d, err := w.either(i, push{id: fmt.Sprintf("%s-burst-%d", contender, i), chart: groupName(contender, burstGroup), version: fmt.Sprintf("1.1.%d", i)})
 		if err != nil {
@@ -135,8 +150,8 @@ func (w *writer) burst(contender string, count int) (scenario, error) {
 
 // flood is one Receiver that is sent far more than its limit lets in, and, one delivery in
 // twenty, another that is not.
-func (w *writer) flood(contender string, count int) (scenario, error) {
-	s := scenario{name: "flood"}
+func (w *writer) flood(contender string, rate, count int) (scenario, error) {
+	s := scenario{name: "flood", rate: rate}
 	for i := range count {
 		receiver, row := receiverLimited, "flood: past its limit"
 		if i%20 == 0 {

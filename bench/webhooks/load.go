@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"sync"
 	"time"
@@ -59,7 +60,8 @@ func send(ctx context.Context, sender *http.Client, target string, d delivery) (
 	req.Header = d.header
 	resp, err := sender.Do(req)
 	if err != nil {
-		// A server that was too late closes the connection: a figure, and no end of the run.
+		// A figure, and no end of the run.
+		log.Print("no answer: ", err)
 		return answer{done: time.Now()}, ctx.Err()
 	}
 	body, err := io.ReadAll(resp.Body)

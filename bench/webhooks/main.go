@@ -1,6 +1,7 @@
-// Command webhooks measures what intake bears of webhooks: a thousand deliveries a second
-// for ten seconds, with one replica and with two, beside a bare handler that stores as many
-// bytes in the same stream. The API server and NATS are real ones, in a stack of their own.
+// Command webhooks measures what intake bears of webhooks: as many as a busy platform has,
+// each news to a group, and then a thousand a second for ten seconds, with one replica and
+// with two, beside a bare handler that stores as many bytes in the same stream. The API
+// server and NATS are real ones, in a stack of their own.
 // It fails where a delivery was answered with 2xx and the stream does not have it.
 package main
 
@@ -26,6 +27,8 @@ type options struct {
 	root, dir, out, pprof string
 	// rate of deliveries a second, for seconds.
 	rate, seconds int
+	// steadyRate of deliveries a second, for steadySeconds, each of which is news to a group.
+	steadyRate, steadySeconds int
 	// groups to which a delivery of the mix is news, spread over the run.
 	groups int
 }
@@ -43,6 +46,8 @@ func main() {
 	flag.StringVar(&o.pprof, "pprof", "", "folder for CPU profiles of intake; empty is none")
 	flag.IntVar(&o.rate, "rate", 1000, "deliveries a second")
 	flag.IntVar(&o.seconds, "seconds", 10, "how long they come")
+	flag.IntVar(&o.steadyRate, "steady-rate", 50, "deliveries a second of a busy day, each news to a group")
+	flag.IntVar(&o.steadySeconds, "steady-seconds", 20, "how long those come")
 	flag.IntVar(&o.groups, "groups", 200, "how many of the deliveries are news to a group")
 	flag.StringVar(&bare, "bare", "", "be the bare handler, on this address")
 	flag.IntVar(&size, "size", 0, "how many bytes the bare handler stores")
@@ -74,7 +79,7 @@ func bench(ctx context.Context, o options) (err error) {
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
 
-	r := report{Rate: o.rate, Seconds: o.seconds, Groups: o.groups, Made: time.Now().UTC().Truncate(time.Minute)}
+	r := report{Rate: o.rate, Seconds: o.seconds, SteadyRate: o.steadyRate, SteadySeconds: o.steadySeconds, Groups: o.groups, Made: time.Now().UTC().Truncate(time.Minute)}
 	for _, replicas := range []int{1, 2} {
 		runs, err := w.measureIntake(ctx, replicas)
 		if err != nil {
@@ -86,7 +91,7 @@ func bench(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return fmt.Errorf("the bare handler: %w", err)
 	}
-	r.Runs = append(r.Runs, peer)
+	r.Runs = append(r.Runs, peer...)
 	if err := r.write(o.out); err != nil {
 		return err
 	}

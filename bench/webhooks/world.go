@@ -161,20 +161,29 @@ func groupName(contender string, i int) string {
 	return fmt.Sprintf("%s-%d", contender, i)
 }
 
-// makeGroups that deliveries are about, each with a chart of its own.
-func (w *world) makeGroups(ctx context.Context, contender string) error {
+// steadyName is the name of a group that one delivery of the steady scenario is about.
+func steadyName(contender string, i int) string { return fmt.Sprintf("%s-steady-%d", contender, i) }
+
+// makeGroups that deliveries are about, each with a chart of its own, and say how many.
+func (w *world) makeGroups(ctx context.Context, contender string) (made int, err error) {
+	var names []string
 	for i := burstGroup; i < w.groups; i++ {
-		name := groupName(contender, i)
+		names = append(names, groupName(contender, i))
+	}
+	for i := range w.steadyRate * w.steadySeconds {
+		names = append(names, steadyName(contender, i))
+	}
+	for _, name := range names {
 		app := v1alpha1.Application{DAG: v1alpha1.DAG{Name: "web"}}
 		app.Spec.Chart = v1alpha1.ChartRef{URL: "oci://" + registry, Name: name, Version: "1.x"}
 		app.Spec.Release = v1alpha1.Release{TargetNamespace: "bench", Interval: metav1.Duration{Duration: 5 * time.Minute}}
 		g := &v1alpha1.ApplicationGroup{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		g.Spec.Applications = []v1alpha1.Application{app}
 		if err := w.client.Create(ctx, g); err != nil {
-			return fmt.Errorf("making group %s: %w", name, err)
+			return 0, fmt.Errorf("making group %s: %w", name, err)
 		}
 	}
-	return nil
+	return len(names), nil
 }
 
 // startIntake starts replicas of it, each with a port for webhooks.
