@@ -135,6 +135,7 @@ func (w *webhooks) write(ctx context.Context, d delivery, want receive.Deploy, l
 		return err
 	}
 	if changed {
+		w.asked(ctx, group)
 		w.say(ctx, d, group, eventDeployed, fmt.Sprintf("wrote %s of application %s of group %s", what, left.Application, group.Name))
 	}
 	return nil

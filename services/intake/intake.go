@@ -164,7 +164,7 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 		}
 		e.Manager.GetWebhookServer().Register(stampPath, &webhook.Admission{Handler: stamp{}})
 	}
-	hooks, err := o.receivers(ctx, e)
+	hooks, err := o.receivers(ctx, e, r)
 	if err != nil {
 		return err
 	}
@@ -189,10 +189,11 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 
 // receivers adds what hears webhooks, and gives what does them: deliveries that were
 // taken in are done also by a replica that takes none in.
-func (o *options) receivers(ctx context.Context, e *service.Env) (*webhooks, error) {
+func (o *options) receivers(ctx context.Context, e *service.Env, r *reconciler) (*webhooks, error) {
 	recorder := e.Manager.GetEventRecorder(fieldManager)
 	hooks := &webhooks{
 		client: e.Manager.GetClient(), live: e.Manager.GetAPIReader(), namespace: e.Namespace, log: e.Log, now: time.Now,
+		asked: r.asked,
 		tell: func(receiver, group runtime.Object, kind, reason, message string) {
 			recorder.Eventf(receiver, group, kind, reason, "Deliver", "%s", message)
 		},

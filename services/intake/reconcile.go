@@ -72,13 +72,18 @@ func (r *reconciler) look(ctx context.Context, groups, references client.Reader,
 	if err := groups.Get(ctx, client.ObjectKey{Name: name}, group); err != nil {
 		return admit.State{}, err
 	}
+	return r.observe(ctx, references, group)
+}
+
+// observe a group that was read just now.
+func (r *reconciler) observe(ctx context.Context, references client.Reader, group *v1alpha1.ApplicationGroup) (admit.State, error) {
 	s := admit.State{Group: group, Rollout: groupstatus.RolloutOf(group), Now: r.now()}
 	var err error
 	if group.DeletionTimestamp.IsZero() {
 		s.Versions, err = r.versions(ctx, references, group)
 		return s, err
 	}
-	s.Overdue = s.Now.Sub(asked(group)) > answerTime
+	s.Overdue = s.Now.Sub(deletionAsked(group)) > answerTime
 	releases, err := r.releases(ctx, group)
 	if err != nil {
 		return s, err
@@ -134,8 +139,8 @@ func owned(group *v1alpha1.ApplicationGroup) client.MatchingLabels {
 	return client.MatchingLabels{v1alpha1.LabelOwner: v1alpha1.Shorten(group.Name, v1alpha1.MaxLabel)}
 }
 
-// asked is when the deletion was asked for last: by whoever deleted the group, or by us.
-func asked(group *v1alpha1.ApplicationGroup) time.Time {
+// deletionAsked is when the deletion was asked for last: by whoever deleted the group, or by us.
+func deletionAsked(group *v1alpha1.ApplicationGroup) time.Time {
 	at := group.DeletionTimestamp.Time
 	if again, err := time.Parse(time.RFC3339Nano, group.Annotations[v1alpha1.AnnotationRequestedAt]); err == nil && again.After(at) {
 		return again
@@ -183,8 +188,7 @@ func (r *reconciler) act(ctx context.Context, s admit.State, d admit.Decision) (
 
 	case admit.Announce:
 		// First the event: the condition can follow while the stager works.
-		origin := admit.Origin(group, s.Rollout, r.admission)
-		if err := r.sayOne(ctx, s.Rollout, events.GroupDesired{Origin: origin}, origin.Event); err != nil {
+		if err := r.announce(ctx, s); err != nil {
 			return ctrl.Result{}, err
 		}
 		log.Info("announced", "event", events.New(s.Rollout, events.GroupDesired{}).EventID())
@@ -216,6 +220,24 @@ func (r *reconciler) act(ctx context.Context, s admit.State, d admit.Decision) (
 		})
 	}
 	return ctrl.Result{}, fmt.Errorf("group %s: unknown action %q", group.Name, d.Action)
+}
+
+// announce says what is desired.
+func (r *reconciler) announce(ctx context.Context, s admit.State) error {
+	origin := admit.Origin(s.Group, s.Rollout, r.admission)
+	return r.sayOne(ctx, s.Rollout, events.GroupDesired{Origin: origin}, origin.Event)
+}
+
+// asked announces a group right after it was asked for, as it was written. The informer
+// tells of it as well, a moment later, and finds it said.
+func (r *reconciler) asked(ctx context.Context, group *v1alpha1.ApplicationGroup) {
+	s, err := r.observe(ctx, r.cached, group)
+	if err == nil && admit.Next(s).Action == admit.Announce {
+		err = r.announce(ctx, s)
+	}
+	if err != nil {
+		r.log.InfoContext(ctx, "what was asked for is said when the informer tells of it", "group", group.Name, "error", err)
+	}
 }
 
 // askAgain makes the deletion a new rollout.

@@ -54,8 +54,10 @@ type webhooks struct {
 	namespace string
 	// tell makes a Kubernetes event about a Receiver and, where that is not nil, a group.
 	tell func(receiver, group runtime.Object, eventType, reason, message string)
-	log  *slog.Logger
-	now  func() time.Time
+	// asked hears of each group that was asked for, as it was written.
+	asked func(context.Context, *v1alpha1.ApplicationGroup)
+	log   *slog.Logger
+	now   func() time.Time
 
 	// turns of the deliveries that wait for a group.
 	turns turns
@@ -219,6 +221,7 @@ func (w *webhooks) request(ctx context.Context, d delivery, group *v1alpha1.Appl
 		}
 		switch err = w.client.Patch(ctx, group, patch, client.FieldOwner(fieldManager)); {
 		case err == nil:
+			w.asked(ctx, group)
 			w.say(ctx, d, group, eventRequested, fmt.Sprintf("asked for group %s: %s", group.Name, why))
 			return 0, nil
 		case apierrors.IsNotFound(err):

@@ -41,6 +41,8 @@ type hooked struct {
 
 	mu   sync.Mutex
 	told []string
+	// asked are the groups that were asked for, as they were written.
+	asked []*v1alpha1.ApplicationGroup
 }
 
 func newHooked(t *testing.T, say func(context.Context, ...events.Fact) error, objects ...client.Object) *hooked {
@@ -57,6 +59,11 @@ func newHooked(t *testing.T, say func(context.Context, ...events.Fact) error, ob
 		WithIndex(&v1alpha1.Receiver{}, indexTokens, tokenOf).Build()}
 	quiet := slog.New(slog.DiscardHandler)
 	h.hooks = &webhooks{client: h, live: h, namespace: "orkestra", log: quiet, now: time.Now,
+		asked: func(_ context.Context, g *v1alpha1.ApplicationGroup) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.asked = append(h.asked, g)
+		},
 		tell: func(_, _ runtime.Object, kind, reason, message string) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
@@ -189,6 +196,9 @@ func TestAPushAsksForTheGroupsThatWantIt(t *testing.T) {
 			}
 			if tt.want && !strings.Contains(g.Annotations[v1alpha1.AnnotationRequestedBy], f.EventID()) {
 				t.Errorf("the group says for which event: got %s", g.Annotations[v1alpha1.AnnotationRequestedBy])
+			}
+			if tt.want != (len(h.asked) == 1) || tt.want && h.asked[0].Annotations[v1alpha1.AnnotationRequestedAt] != g.Annotations[v1alpha1.AnnotationRequestedAt] {
+				t.Errorf("to be announced at once, as it was written: %+v", h.asked)
 			}
 			if said := len(h.told) > 0; said != (tt.want || name == "A dry run") {
 				t.Errorf("told: %q", h.told)
