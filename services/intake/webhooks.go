@@ -61,6 +61,8 @@ type webhooks struct {
 
 	// turns of the deliveries that wait for a group.
 	turns turns
+	// telling bounds what tell is given.
+	telling telling
 
 	mu    sync.Mutex
 	heard receive.Mark
@@ -238,7 +240,8 @@ func (w *webhooks) request(ctx context.Context, d delivery, group *v1alpha1.Appl
 	return 0, fmt.Errorf("asking for group %s: %w", group.Name, err)
 }
 
-// say what was done, to the owner of the Receiver and in the log.
+// say what was done, to the owner of the Receiver and in the log. What was refused is
+// told each time.
 func (w *webhooks) say(ctx context.Context, d delivery, group *v1alpha1.ApplicationGroup, reason, message string) {
 	kind, level := corev1.EventTypeNormal, slog.LevelInfo
 	if reason == eventDeployRefused {
@@ -248,6 +251,8 @@ func (w *webhooks) say(ctx context.Context, d delivery, group *v1alpha1.Applicat
 	if group != nil {
 		related = group
 	}
-	w.tell(d.receiver, related, kind, reason, message)
+	if reason == eventDeployRefused || w.telling.may(d.receiver.UID, w.now()) {
+		w.tell(d.receiver, related, kind, reason, message)
+	}
 	w.log.Log(ctx, level, "webhook", "namespace", d.Namespace, "receiver", d.Receiver, "event", d.id, "outcome", reason, "what", message)
 }
