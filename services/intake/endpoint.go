@@ -33,8 +33,12 @@ import (
 const (
 	// storeTime is how long the stream has to store what was said.
 	storeTime = 2 * time.Second
-	// readTime is how long a sender may take for a request.
+	// readTime is how long a sender may take for a body.
 	readTime = 10 * time.Second
+	// idleTime is how long a connection may say nothing, a new one too: HTTP clients open some
+	// in advance, and a request that goes out while its connection is closed has no answer.
+	// It is longer than such clients keep theirs.
+	idleTime = 2 * time.Minute
 	// maxHeader of a request, in bytes.
 	maxHeader = 32 << 10
 	// retrySeconds is when a sender is to come again.
@@ -61,8 +65,10 @@ type endpoint struct {
 	log       *slog.Logger
 	now       func() time.Time
 	inHand    *semaphore.Weighted
-	total     *prometheus.CounterVec
-	took      *prometheus.HistogramVec
+	// bodyTime is how long a sender may take for a body.
+	bodyTime time.Duration
+	total    *prometheus.CounterVec
+	took     *prometheus.HistogramVec
 }
 
 // newMetrics adds the counters of the endpoint.
@@ -91,12 +97,15 @@ func (e *endpoint) serve(addr string, config *tls.Config, load func(context.Cont
 		if config != nil {
 			l = tls.NewListener(l, config)
 		}
-		s := &manager.Server{Name: "webhooks", Listener: l, Server: &http.Server{
-			Handler: e, MaxHeaderBytes: maxHeader, ReadHeaderTimeout: readTime / 2, ReadTimeout: readTime,
-			WriteTimeout: readTime + handWait + storeTime + 5*time.Second, IdleTimeout: time.Minute,
-			ErrorLog: slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
-		}}
-		return s.Start(ctx)
+		return (&manager.Server{Name: "webhooks", Listener: l, Server: e.server()}).Start(ctx)
+	}
+}
+
+func (e *endpoint) server() *http.Server {
+	return &http.Server{
+		Handler: e, MaxHeaderBytes: maxHeader, ReadHeaderTimeout: idleTime, IdleTimeout: idleTime,
+		WriteTimeout: e.bodyTime + handWait + storeTime + 5*time.Second,
+		ErrorLog:     slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
 	}
 }
 
@@ -123,6 +132,10 @@ func unavailable(reason string) answer {
 // ServeHTTP answers one delivery.
 func (e *endpoint) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	begin := e.now()
+	// From here on, and not from when the connection was made: it may have waited.
+	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(e.bodyTime)); err != nil {
+		e.log.DebugContext(req.Context(), "bounding the time of a webhook's body", "error", err)
+	}
 	at, kind := e.listeners.at(req.URL.Path), "unknown"
 	a := problem(http.StatusNotFound, webhookUnknown, "there is no such webhook")
 	if at != nil {

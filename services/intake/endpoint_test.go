@@ -1,7 +1,10 @@
 package intake
 
 import (
+	"bufio"
 	"context"
+	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -165,5 +168,48 @@ func TestOverARealStream(t *testing.T) {
 	handled.Range(func(any, any) bool { n++; return true })
 	if n != 2 {
 		t.Errorf("%d events, want 2", n)
+	}
+}
+
+// A sender has its time for a body, from when its request came: a connection that was
+// opened in advance and said nothing until then has it too.
+func TestABodyHasItsTime(t *testing.T) {
+	h := newHooked(t, func(context.Context, ...events.Fact) error { return nil }, receiver(), tokens("orkestra"))
+	h.end.bodyTime = 200 * time.Millisecond
+	server := httptest.NewUnstartedServer(nil)
+	server.Config = h.end.server()
+	server.Start()
+	defer server.Close()
+	for name, tt := range map[string]struct {
+		before, within time.Duration
+		want           string
+	}{
+		"A connection that waited": {before: 2 * h.end.bodyTime, want: "401 Unauthorized"},
+		"A body that stops":        {within: 2 * h.end.bodyTime, want: "400 Bad Request"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := conn.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			<-time.After(tt.before) // it says nothing, that is its part
+			path := receive.Path([]byte(hookToken), "ci", "orkestra")
+			if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{", path); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(tt.within)
+			if _, err := conn.Write([]byte("}")); err != nil {
+				t.Fatal(err)
+			}
+			answer, err := bufio.NewReader(conn).ReadString('\n')
+			if err != nil || !strings.Contains(answer, tt.want) {
+				t.Errorf("got %q %v, want %s", answer, err, tt.want)
+			}
+		})
 	}
 }

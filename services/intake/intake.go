@@ -213,7 +213,7 @@ func (o *options) receivers(ctx context.Context, e *service.Env, r *reconciler) 
 	}
 	ep := &endpoint{
 		client: e.Manager.GetClient(), listeners: known.listeners, namespace: e.Namespace, say: e.Say,
-		log: e.Log, now: time.Now, inHand: semaphore.NewWeighted(maxInHand),
+		log: e.Log, now: time.Now, inHand: semaphore.NewWeighted(maxInHand), bodyTime: readTime,
 	}
 	if err := ep.newMetrics(e.Registerer); err != nil {
 		return nil, fmt.Errorf("registering the metrics of webhooks: %w", err)

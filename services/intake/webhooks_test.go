@@ -70,7 +70,7 @@ func newHooked(t *testing.T, say func(context.Context, ...events.Fact) error, ob
 			h.told = append(h.told, kind+" "+reason+": "+message)
 		}}
 	h.known = &receivers{client: h, listeners: newListeners(), log: quiet}
-	h.end = &endpoint{client: h, listeners: h.known.listeners, namespace: "orkestra", say: say, log: quiet, now: time.Now, inHand: semaphore.NewWeighted(maxInHand)}
+	h.end = &endpoint{client: h, listeners: h.known.listeners, namespace: "orkestra", say: say, log: quiet, now: time.Now, inHand: semaphore.NewWeighted(maxInHand), bodyTime: readTime}
 	if err := h.end.newMetrics(prometheus.NewRegistry()); err != nil {
 		t.Fatal(err)
 	}
