@@ -164,8 +164,8 @@ func (s server) arguments(out string) []string {
 	for _, x := range s.stamps {
 		ldflags += " -X " + x
 	}
-	// No -trimpath: builds with and without it share nothing of the build cache.
-	return []string{"build", "-buildvcs=false", "-ldflags", ldflags, "-o", out, s.pkg}
+	// As the images of the servers are built: builds with and without -trimpath share nothing of the build cache.
+	return []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", ldflags, "-o", out, s.pkg}
 }
 
 func (s server) build(ctx context.Context, root, binDir string, log io.Writer) error {
@@ -234,13 +234,14 @@ func buildOurs(ctx context.Context, root, binDir string, log io.Writer) error {
 	// One call builds all of them, and names them by their packages; links give them their names. Go leaves alone what
 	// is up to date there.
 	const folder = ".orkestra"
-	args := []string{"build", "-buildvcs=false", "-o", filepath.Join(binDir, folder) + string(filepath.Separator)}
+	// As their images are built too.
+	args := []string{"build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(binDir, folder) + string(filepath.Separator)}
 	for _, s := range programs() {
 		args = append(args, fmt.Sprintf("./services/%s/cmd/%s", s, s))
 	}
 	args = append(args, "./cli/cmd/orkestra", "./local/cmd/orkestra-local")
 	done := progress(log, "building Orkestra's services and command lines")
-	_, err := goTool(ctx, root, nil, args...)
+	_, err := goTool(ctx, root, []string{"CGO_ENABLED=0"}, args...)
 	done(err)
 	if err != nil {
 		return fmt.Errorf("building the services: %w", err)
