@@ -85,8 +85,11 @@ var servers = []server{
 	{module: "nats", pkg: "github.com/nats-io/nats-server/v2", binary: "nats-server", cost: "seconds"},
 }
 
-// coreDNS is built where there is a real node.
-var coreDNS = server{module: "coredns", pkg: ".", binary: "coredns", cost: "about 2 CPU-minutes the first time"}
+// coreDNS and kubeRouter are built where there is a real node.
+var (
+	coreDNS    = server{module: "coredns", pkg: ".", binary: "coredns", cost: "about 2 CPU-minutes the first time"}
+	kubeRouter = server{module: "kube-router", pkg: ".", binary: "kube-router", cost: "about 1 CPU-minute the first time"}
+)
 
 // alone is the environment of builds of servers: without the workspace, and without a need for a C compiler.
 var alone = []string{"GOWORK=off", "CGO_ENABLED=0"}
