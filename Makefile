@@ -5,6 +5,11 @@ SHELL       := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
+# Everything is compiled in one way, that of the images: what a test, a program of the local stack and an image need is
+# compiled once.
+export CGO_ENABLED := 0
+export GOFLAGS     := $(strip $(filter-out -trimpath,$(shell go env GOFLAGS)) -trimpath)
+
 # The modules of the workspace. They are asked for when they are needed.
 modules = $(patsubst $(CURDIR)/%,./%,$(shell go list -m -f '{{.Dir}}'))
 units   = $(addsuffix /...,$(filter-out ./test,$(modules)))
@@ -60,7 +65,7 @@ images: ## Build all images, without a container engine, to .local/images
 
 ## Its tests
 
-.PHONY: test test-unit test-e2e e2e-node node
+.PHONY: test test-unit test-e2e e2e-node node containerd
 test: test-unit test-e2e ## Run all tests: the unit tests, then the e2e tests on a stack of their own
 
 test-unit: $(tools) ## Run the unit tests of every module; what has not changed is not run again
@@ -76,14 +81,17 @@ test-unit: $(tools) ## Run the unit tests of every module; what has not changed 
 test-e2e: $(tools) node ## Run the e2e tests, on a stack of their own; RUN=<regexp> picks some
 	$(gotestsum) --format standard-verbose -- -count=1 -p 1 -timeout 90m -run '$(RUN)' $(e2e)
 
-# It wants root and what docs/images.md has apt install, and leaves nothing of itself behind. There is one such node on a
-# machine: one package after the other.
-e2e-node: $(tools) ## As root: run the tests on a node with real pods, among them that of an installation of the chart
+# It wants root, and leaves nothing of itself behind but what it had apt install. There is one such node on a machine: one
+# package after the other.
+e2e-node: $(tools) containerd ## As root: run the tests on a node with real pods, among them that of an installation of the chart
 	$(gotestsum) --format standard-verbose -- -count=1 -p 1 -timeout 60m ./test/e2enode ./test/e2enode/installation
 
 # The clients of the interoperability tests that are not ours are written in JavaScript.
 node:
 	@hack/node
+
+containerd:
+	@hack/containerd
 
 # FUZZTIME is how long each target gets: make fuzz FUZZTIME=10m
 FUZZTIME ?= 60s

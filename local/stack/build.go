@@ -85,8 +85,11 @@ var servers = []server{
 	{module: "nats", pkg: "github.com/nats-io/nats-server/v2", binary: "nats-server", cost: "seconds"},
 }
 
-// coreDNS is built where there is a real node.
-var coreDNS = server{module: "coredns", pkg: ".", binary: "coredns", cost: "about 2 CPU-minutes the first time"}
+// coreDNS and kubeRouter are built where there is a real node.
+var (
+	coreDNS    = server{module: "coredns", pkg: ".", binary: "coredns", cost: "about 2 CPU-minutes the first time"}
+	kubeRouter = server{module: "kube-router", pkg: ".", binary: "kube-router", cost: "about 1 CPU-minute the first time"}
+)
 
 // programTags are those that our own programs are built with. The pages with which gRPC shows its requests are Go
 // templates, which call methods by name: with them in a program, the linker can leave out no method of any type, a third
@@ -239,13 +242,14 @@ func buildOurs(ctx context.Context, root, binDir string, log io.Writer) error {
 	// One call builds all of them, and names them by their packages; links give them their names. Go leaves alone what
 	// is up to date there.
 	const folder = ".orkestra"
-	args := []string{"build", "-buildvcs=false", "-tags", programTags, "-o", filepath.Join(binDir, folder) + string(filepath.Separator)}
+	// As their images are built too.
+	args := []string{"build", "-trimpath", "-buildvcs=false", "-tags", programTags, "-o", filepath.Join(binDir, folder) + string(filepath.Separator)}
 	for _, s := range programs() {
 		args = append(args, fmt.Sprintf("./services/%s/cmd/%s", s, s))
 	}
 	args = append(args, "./cli/cmd/orkestra", "./local/cmd/orkestra-local")
 	done := progress(log, "building Orkestra's services and command lines")
-	_, err := goTool(ctx, root, nil, args...)
+	_, err := goTool(ctx, root, []string{"CGO_ENABLED=0"}, args...)
 	done(err)
 	if err != nil {
 		return fmt.Errorf("building the services: %w", err)

@@ -36,6 +36,10 @@ const (
 	socketName = "containerd.sock"
 )
 
+// nodeKnown are the ports, by process and purpose, that are on the bridge's address where everybody has them: NetworkPolicies
+// name those of the API server and of DNS.
+var nodeKnown = map[string]int{"kube-apiserver/https": 6443, "coredns/dns": 53}
+
 // Set is the flag's value, for --node.
 func (n *Node) Set(s string) error {
 	if Node(s) != Simulated && Node(s) != Containerd {
@@ -72,12 +76,13 @@ func (n *node) socket() string { return n.layout.node(socketName) }
 var nodeTools = []struct{ name, pkg string }{
 	{"containerd", "containerd"}, {"containerd-shim-runc-v2", "containerd"}, {"ctr", "containerd"}, {"runc", "runc"},
 	{"ip", "iproute2"}, {"nft", "nftables"}, {"conntrack", "conntrack"}, {"mount", "mount"},
+	{"iptables", "iptables"}, {"iptables-save", "iptables"}, {"iptables-restore", "iptables"}, {"ipset", "ipset"},
 }
 
 // cniPlugins are looked for where Debian has them, and where others do.
 var (
 	cniFolders = []string{"/usr/lib/cni", "/opt/cni/bin"}
-	cniPlugins = []string{"bridge", "host-local", "loopback"}
+	cniPlugins = []string{"ptp", "host-local", "loopback"}
 )
 
 // preflight looks whether a real node can be had here, and says all that is in the way at once.
@@ -161,13 +166,13 @@ func (n *node) up(ctx context.Context, server string, ports nodePorts) error {
 }
 
 // nodePorts on loopback, and those of the kubelet and of DNS on the bridge.
-type nodePorts struct{ Containerd, Kubelet, KubeletHealth, ProxyHealth, ProxyMetrics, DNS, DNSReady int }
+type nodePorts struct{ Containerd, Kubelet, KubeletHealth, ProxyHealth, ProxyMetrics, Policies, DNS, DNSReady int }
 
 func (p *planner) nodePorts() nodePorts {
 	return nodePorts{
 		Containerd: p.port("containerd", "metrics"), Kubelet: p.port("kubelet", "https"), KubeletHealth: p.port("kubelet", "health"),
 		ProxyHealth: p.port("kube-proxy", "health"), ProxyMetrics: p.port("kube-proxy", "metrics"),
-		DNS: p.port("coredns", "dns"), DNSReady: p.port("coredns", "ready"),
+		Policies: p.port("kube-router", "health"), DNS: p.port("coredns", "dns"), DNSReady: p.port("coredns", "ready"),
 	}
 }
 
@@ -191,8 +196,8 @@ func (p *planner) makeNode(ctx context.Context) error {
 	return nil
 }
 
-// nodeSpecs are the processes of a real node. DNS may read nothing until the node is furnished.
-func (p *planner) nodeSpecs() (containerd spec, agents []spec, dns spec) {
+// nodeSpecs are the processes of a real node. The addons may read nothing until the node is furnished.
+func (p *planner) nodeSpecs() (containerd spec, agents, addons []spec) {
 	ports := p.nodePorts()
 	inputs := func(files ...string) string {
 		for i := range files {
@@ -205,18 +210,27 @@ func (p *planner) nodeSpecs() (containerd spec, agents []spec, dns spec) {
 	kube, id := p.binary(filepath.Join(p.bin, "kube"))
 	path, containerdID := p.binary(p.node.tools["containerd"])
 	resolver, resolverID := p.binary(filepath.Join(p.bin, coreDNS.binary))
+	policies, policiesID := p.binary(filepath.Join(p.bin, kubeRouter.binary))
 	containerd = spec{
 		Name: "containerd", Binary: containerdID, Rank: ranksAPI, Ports: []int{ports.Containerd},
 		Inputs:  inputs("containerd.toml", cniFile, hostsFile),
 		Health:  "http://" + loopback(ports.Containerd) + "/v1/metrics",
 		Command: []string{path, "--config", p.layout.node("containerd.toml")},
 	}
-	dns = spec{
-		Name: "coredns", Binary: resolverID, Rank: ranksCluster, Ports: []int{ports.DNS, ports.DNSReady},
-		Inputs: inputs("Corefile", "coredns.kubeconfig"),
-		// It is ready when it has seen all Services.
-		Health:  "http://" + loopback(ports.DNSReady) + "/ready",
-		Command: []string{resolver, "-conf", p.layout.node("Corefile")},
+	addons = []spec{
+		{
+			Name: "coredns", Binary: resolverID, Rank: ranksCluster, Ports: []int{ports.DNS, ports.DNSReady},
+			Inputs: inputs("Corefile", "coredns.kubeconfig"),
+			// It is ready when it has seen all Services.
+			Health:  "http://" + loopback(ports.DNSReady) + "/ready",
+			Command: []string{resolver, "-conf", p.layout.node("Corefile")},
+		}, {
+			Name: "kube-router", Binary: policiesID, Rank: ranksCluster, Ports: []int{ports.Policies},
+			Inputs: inputs("kube-router.kubeconfig"),
+			Health: "http://" + loopback(ports.Policies) + "/healthz",
+			Command: []string{policies, "--kubeconfig", p.layout.node("kube-router.kubeconfig"), "--hostname-override", nodeName,
+				"--service-cluster-ip-range", serviceCIDR, "--health-addr", loopback(ports.Policies)},
+		},
 	}
 	return containerd, []spec{
 		{
@@ -231,7 +245,7 @@ func (p *planner) nodeSpecs() (containerd spec, agents []spec, dns spec) {
 			Health:  "http://" + loopback(ports.ProxyHealth) + "/livez",
 			Command: []string{kube, "kube-proxy", "--config", p.layout.node("kube-proxy.yaml")},
 		},
-	}, dns
+	}, addons
 }
 
 // address that the API server listens on.

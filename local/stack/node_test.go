@@ -61,6 +61,31 @@ func TestPreflightSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
+// Of a table of iptables only what kube-router has made goes.
+func TestWithoutPolicies(t *testing.T) {
+	const table = `*filter
+:INPUT ACCEPT [0:0]
+:KUBE-NWPLCY-DEFAULT - [0:0]
+:KUBE-POD-FW-A5 - [0:0]
+:KUBE-ROUTER-INPUT - [0:0]
+:THEIRS - [0:0]
+-A INPUT -m comment --comment "kube-router netpol - X" -j KUBE-ROUTER-INPUT
+-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT
+-A INPUT -s 10.244.0.10/32 -j KUBE-POD-FW-A5
+-A KUBE-ROUTER-INPUT -d 10.96.0.0/16 -j RETURN
+COMMIT
+`
+	want := `*filter
+:INPUT ACCEPT [0:0]
+:THEIRS - [0:0]
+-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT
+COMMIT
+`
+	if diff := cmp.Diff(want, withoutPolicies([]byte(table))); diff != "" {
+		t.Errorf("the table (-want +got):\n%s", diff)
+	}
+}
+
 // The node's files are whole: nothing of a template is left in them, and the ports are in the right ones.
 func TestConfigure(t *testing.T) {
 	n := &node{layout: layout{dir: t.TempDir()}, cniBin: "/cni", images: map[string]nodeImage{"pause": {Reference: "example.com/pause:v1"}}}

@@ -286,5 +286,5 @@ func NodeLeft(dir string) error {
 			errs = append(errs, fmt.Errorf("there is the table %s", name))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, policiesLeft())...)
 }

@@ -55,7 +55,7 @@ oom_score = 0
 	cniFile: `{
   "cniVersion": "1.0.0", "name": "` + network + `",
   "plugins": [{
-    "type": "bridge", "bridge": "` + bridge + `", "isGateway": true, "ipMasq": false, "hairpinMode": true,
+    "type": "ptp", "ipMasq": false,
     "ipam": {
       "type": "host-local", "dataDir": "{{.Dir}}/cni-state", "routes": [{"dst": "0.0.0.0/0"}],
       "ranges": [[{"subnet": "` + podCIDR + `", "rangeStart": "10.244.0.10", "gateway": "` + nodeIP + `"}]]
@@ -96,12 +96,9 @@ evictionHard: {memory.available: 100Mi, nodefs.available: 1%, nodefs.inodesFree:
 enforceNodeAllocatable: [pods]
 makeIPTablesUtilChains: false
 `,
-	// A pod that asks a Service that is itself, or its neighbour on the bridge, would be answered past the node, from an
-	// address that it did not ask: all of it is masqueraded, so that it comes back the same way.
 	"kube-proxy.yaml": `apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: nftables
-nftables: {masqueradeAll: true}
 clientConnection: {kubeconfig: {{.Dir}}/kube-proxy.kubeconfig}
 hostnameOverride: ` + nodeName + `
 bindAddress: ` + nodeIP + `
@@ -167,12 +164,13 @@ func (n *node) certify(server string, now time.Time) error {
 		{file: "kubelet", commonName: "system:node:" + nodeName, organizations: []string{"system:nodes"}, names: []string{nodeName, nodeIP}},
 		{file: "kube-proxy", commonName: "system:kube-proxy"},
 		{file: "coredns", commonName: dnsUser},
+		{file: "kube-router", commonName: policyUser},
 	} {
 		if err := ca.ensure(n.layout.node(), l, now); err != nil {
 			return fmt.Errorf("issuing the certificate of %s: %w", l.commonName, err)
 		}
 	}
-	for _, agent := range []string{"kubelet", "kube-proxy", "coredns"} {
+	for _, agent := range []string{"kubelet", "kube-proxy", "coredns", "kube-router"} {
 		config := clientcmdapi.NewConfig()
 		config.Clusters[agent] = &clientcmdapi.Cluster{Server: server, CertificateAuthority: n.layout.pki("ca.crt")}
 		config.AuthInfos[agent] = &clientcmdapi.AuthInfo{ClientCertificate: n.layout.node(agent + ".crt"), ClientKey: n.layout.node(agent + ".key")}

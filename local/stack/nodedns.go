@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -59,7 +60,8 @@ func hostResolver() (string, error) {
 	return path, nil
 }
 
-// furnish gives the cluster what a real one comes with: DNS, and disks of a default StorageClass.
+// furnish gives the cluster what a real one comes with: DNS, what enforces NetworkPolicies, and disks of a default
+// StorageClass.
 func (n *node) furnish(ctx context.Context, client dynamic.Interface) error {
 	// It is made by the API server itself, a moment after that is ready.
 	if err := apply(ctx, client, &corev1.Namespace{
@@ -68,7 +70,7 @@ func (n *node) furnish(ctx context.Context, client dynamic.Interface) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	for _, obj := range append(dnsObjects(int32(n.dnsPort)), n.diskObjects()...) {
+	for _, obj := range slices.Concat(dnsObjects(int32(n.dnsPort)), policyObjects(), n.diskObjects()) {
 		g.Go(func() error { return apply(ctx, client, obj) })
 	}
 	return g.Wait()
@@ -93,18 +95,21 @@ func dnsObjects(port int32) []runtime.Object {
 		service.Spec.Ports = append(service.Spec.Ports, p)
 		endpoints.Ports = append(endpoints.Ports, discoveryv1.EndpointPort{Name: &p.Name, Protocol: &p.Protocol, Port: &port})
 	}
-	role := metav1.ObjectMeta{Name: dnsUser}
-	read := []string{"list", "watch"}
-	return []runtime.Object{service, endpoints, &rbacv1.ClusterRole{
-		TypeMeta: metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRole"}, ObjectMeta: role,
-		Rules: []rbacv1.PolicyRule{
-			{APIGroups: []string{""}, Resources: []string{"services", "namespaces"}, Verbs: read},
-			{APIGroups: []string{discoveryv1.GroupName}, Resources: []string{"endpointslices"}, Verbs: read},
-		},
+	return append([]runtime.Object{service, endpoints}, mayDo(dnsUser,
+		rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"services", "namespaces"}, Verbs: []string{"list", "watch"}},
+		rbacv1.PolicyRule{APIGroups: []string{discoveryv1.GroupName}, Resources: []string{"endpointslices"}, Verbs: []string{"list", "watch"}},
+	)...)
+}
+
+// mayDo is a role of a user's name, and that the user has it.
+func mayDo(user string, rules ...rbacv1.PolicyRule) []runtime.Object {
+	meta := metav1.ObjectMeta{Name: user}
+	return []runtime.Object{&rbacv1.ClusterRole{
+		TypeMeta: metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRole"}, ObjectMeta: meta, Rules: rules,
 	}, &rbacv1.ClusterRoleBinding{
-		TypeMeta: metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRoleBinding"}, ObjectMeta: role,
-		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: dnsUser},
-		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: dnsUser}},
+		TypeMeta: metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRoleBinding"}, ObjectMeta: meta,
+		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: user},
+		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}},
 	}}
 }
 

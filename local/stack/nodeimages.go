@@ -44,13 +44,13 @@ func (i nodeImage) archive() (string, error) {
 // imagesDir is shared by all stacks of a checkout, as executables are.
 func (l layout) imagesDir() string { return filepath.Join(filepath.Dir(l.bin), "images") }
 
-// buildNode builds what only a real node needs: the cluster's DNS, and images.
+// buildNode builds what only a real node needs: the cluster's DNS, who enforces its NetworkPolicies, and images.
 func (l layout) buildNode(ctx context.Context, images []string, log io.Writer) error {
 	unlock, err := lock(ctx, filepath.Join(l.bin, ".lock"), log)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(buildServers(ctx, l.root, l.bin, []server{coreDNS}, log), unlock()); err != nil {
+	if err := errors.Join(buildServers(ctx, l.root, l.bin, []server{coreDNS, kubeRouter}, log), unlock()); err != nil {
 		return err
 	}
 	return l.buildImages(ctx, images, log)

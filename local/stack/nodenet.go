@@ -25,7 +25,8 @@ table ip ` + natTable + ` {
 `
 )
 
-// connect makes the bridge that pods and the API server are on, marked as this stack's, and lets pods reach the world.
+// connect makes the bridge whose address is the node's, marked as this stack's, and lets pods reach the world. No pod is on
+// it: each has a link of its own to the node, so that what pods ask of each other passes the node's rules as well.
 func (n *node) connect(ctx context.Context) error {
 	if !exists("/sys/class/net/" + bridge) {
 		if err := n.run(ctx, "", "ip", "link", "add", bridge, "type", "bridge"); err != nil {
@@ -56,8 +57,7 @@ func (n *node) connect(ctx context.Context) error {
 	)
 }
 
-// disconnect takes the bridge away, with it the pods' interfaces, and the rules: ours and those of kube-proxy, which leaves
-// them on purpose.
+// disconnect takes the bridge away, and the rules: ours and those of kube-proxy and kube-router, which leave them on purpose.
 func (n *node) disconnect(ctx context.Context) error {
 	var errs []error
 	for _, table := range [][]string{{"ip", natTable}, {"ip", "kube-proxy"}, {"ip6", "kube-proxy"}} {
@@ -68,6 +68,7 @@ func (n *node) disconnect(ctx context.Context) error {
 	if exists("/sys/class/net/" + bridge) {
 		errs = append(errs, n.run(ctx, "", "ip", "link", "delete", bridge))
 	}
+	errs = append(errs, forgetPolicies(ctx))
 	before, err := readFileOr(n.layout.node("forwarding"))
 	errs = append(errs, err)
 	if before != "" {

@@ -25,7 +25,7 @@ type plan struct {
 	stores      []spec // what needs nothing else
 	kubernetes  []spec // etcd and the API server
 	cluster     []spec // what makes of an API server a cluster
-	dns         []spec // of a real node, for its pods
+	addons      []spec // of a real node, for its pods: DNS, and who enforces NetworkPolicies
 	controllers []spec // Flux's and Argo's
 	services    []spec // ours
 
@@ -37,7 +37,7 @@ type plan struct {
 
 // has tells whether a process is to run.
 func (p plan) has(name string) bool {
-	return slices.ContainsFunc(slices.Concat(p.stores, p.kubernetes, p.cluster, p.dns, p.controllers, p.services),
+	return slices.ContainsFunc(slices.Concat(p.stores, p.kubernetes, p.cluster, p.addons, p.controllers, p.services),
 		func(s spec) bool { return s.Name == name })
 }
 
@@ -53,6 +53,9 @@ type planner struct {
 }
 
 func (p *planner) port(process, purpose string) int {
+	if port := nodeKnown[process+"/"+purpose]; port != 0 && p.node != nil {
+		return port
+	}
 	port, err := p.ports.get(process, purpose)
 	p.err = errors.Join(p.err, err)
 	return port
@@ -115,11 +118,11 @@ func (p *planner) plan(o Options) plan {
 		if p.node == nil {
 			out.cluster = append(out.cluster, p.kwok())
 		} else {
-			containerd, agents, dns := p.nodeSpecs()
-			out.stores, out.cluster, out.dns = append(out.stores, containerd), append(out.cluster, agents...), []spec{dns}
+			containerd, agents, addons := p.nodeSpecs()
+			out.stores, out.cluster, out.addons = append(out.stores, containerd), append(out.cluster, agents...), addons
 		}
 	}
-	for _, specs := range [][]spec{out.stores, out.kubernetes, out.cluster, out.dns, out.controllers} {
+	for _, specs := range [][]spec{out.stores, out.kubernetes, out.cluster, out.addons, out.controllers} {
 		for i := range specs {
 			specs[i].Command = append(specs[i].Command, o.ServerArgs[specs[i].Name]...)
 		}

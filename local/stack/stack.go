@@ -225,7 +225,7 @@ func (s *Stack) start(ctx context.Context, p plan) error {
 				if err := p.node.furnish(gctx, client); err != nil {
 					return err
 				}
-				return s.ensure(gctx, p.dns...)
+				return s.ensure(gctx, p.addons...)
 			})
 		}
 		if len(p.controllers) > 0 {

@@ -22,7 +22,7 @@ import (
 // Whoever is not us reads a group's whole life: the SDKs of NATS and CloudEvents parse all
 // that is said of it, our schemas validate it, and the command line of NATS reads the same.
 func TestOthersReadARollout(t *testing.T) {
-	if err := interop.Install(t.Context()); err != nil {
+	if err := interop.Checkout(env.root).Install(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	g := bookinfo(t)
@@ -57,7 +57,7 @@ func javascript(t *testing.T, group, until string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := interop.Node(ctx, env.vars, "consume.mjs", "--schemas", filepath.Join(env.root, "pkg", "events", "schemas"),
+	cmd := interop.Checkout(env.root).Node(ctx, env.vars, "consume.mjs", "--schemas", filepath.Join(env.root, "pkg", "events", "schemas"),
 		"--group", group, "--until", until, "--timeout", "60")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -72,7 +72,7 @@ func commandLine(t *testing.T, group string) []string {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	var said bytes.Buffer
-	cmd := interop.NATS(ctx, env.vars, "subscribe", "--stream", events.StreamEvents, "--all", "--raw", "--terminate-at-end",
+	cmd := interop.Checkout(env.root).NATS(ctx, env.vars, "subscribe", "--stream", events.StreamEvents, "--all", "--raw", "--terminate-at-end",
 		"orkestra.v1.*."+events.SubjectToken(group))
 	cmd.Stderr = &said
 	out, err := cmd.Output()

@@ -8,43 +8,42 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 )
 
-// Folder of the JavaScript programs.
-func Folder() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Dir(file)
-}
+// Checkout is the root of the checkout that the programs are in.
+type Checkout string
+
+// folder of the JavaScript programs.
+func (c Checkout) folder() string { return filepath.Join(string(c), "test", "interop") }
 
 // Install brings the modules that package-lock.json names, unless they are there.
-func Install(ctx context.Context) error {
-	lock, err := os.Stat(filepath.Join(Folder(), "package-lock.json"))
+func (c Checkout) Install(ctx context.Context) error {
+	lock, err := os.Stat(filepath.Join(c.folder(), "package-lock.json"))
 	if err != nil {
 		return err
 	}
-	installed, err := os.Stat(filepath.Join(Folder(), "node_modules", ".package-lock.json"))
+	installed, err := os.Stat(filepath.Join(c.folder(), "node_modules", ".package-lock.json"))
 	if err == nil && !installed.ModTime().Before(lock.ModTime()) {
 		return nil
 	}
 	cmd := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-	cmd.Dir = Folder()
+	cmd.Dir = c.folder()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("installing the JavaScript modules, which takes Node and npm: %w\n%s", err, out)
 	}
 	return nil
 }
 
-// Node is a program of Folder, to be run with variables beside those of this process.
-func Node(ctx context.Context, variables map[string]string, program string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "node", append([]string{filepath.Join(Folder(), program)}, args...)...)
+// Node is one of the JavaScript programs, to be run with variables beside those of this process.
+func (c Checkout) Node(ctx context.Context, variables map[string]string, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "node", append([]string{filepath.Join(c.folder(), program)}, args...)...)
 	return with(cmd, variables)
 }
 
 // NATS is the command line of NATS, to be run with variables beside those of this process.
 // Go builds it the first time, which takes minutes.
-func NATS(ctx context.Context, variables map[string]string, args ...string) *exec.Cmd {
-	module := filepath.Join(Folder(), "..", "..", "tools", "natscli")
+func (c Checkout) NATS(ctx context.Context, variables map[string]string, args ...string) *exec.Cmd {
+	module := filepath.Join(string(c), "tools", "natscli")
 	cmd := exec.CommandContext(ctx, "go", append([]string{"-C", module, "tool", "nats"}, args...)...)
 	return with(with(cmd, variables), map[string]string{"GOWORK": "off", "CGO_ENABLED": "0"})
 }

@@ -26,15 +26,17 @@ const limit = 3 * time.Minute
 
 var root = filepath.Join("..", "..")
 
+var clients = interop.Checkout(root)
+
 // run runs a JavaScript program, and tells its exit code and what it said.
 func run(t *testing.T, url, program string, args ...string) (code int, out string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	if err := interop.Install(ctx); err != nil {
+	if err := clients.Install(ctx); err != nil {
 		t.Fatal(err)
 	}
-	cmd := interop.Node(ctx, map[string]string{"NATS_URL": url, "NATS_CA": "", "NATS_NKEY": ""}, program, args...)
+	cmd := clients.Node(ctx, map[string]string{"NATS_URL": url, "NATS_CA": "", "NATS_NKEY": ""}, program, args...)
 	raw, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -153,7 +155,7 @@ func TestTheCommandLineOfNATSReadsEveryType(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*limit)
 	defer cancel()
 	var said bytes.Buffer
-	cmd := interop.NATS(ctx, map[string]string{"NATS_URL": url, "NATS_CA": "", "NATS_NKEY": "", "XDG_CONFIG_HOME": t.TempDir()},
+	cmd := clients.NATS(ctx, map[string]string{"NATS_URL": url, "NATS_CA": "", "NATS_NKEY": "", "XDG_CONFIG_HOME": t.TempDir()},
 		"subscribe", "--stream", events.StreamEvents, "--all", "--raw", "--terminate-at-end", "orkestra.v1.>")
 	cmd.Stderr = &said
 	out, err := cmd.Output()

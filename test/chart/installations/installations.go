@@ -23,7 +23,7 @@ func All() map[string]Installation {
 				"ValidatingWebhookConfiguration orkestra", "MutatingWebhookConfiguration orkestra", "Secret orkestra-webhook", "Secret orkestra-chartmuseum",
 				"CustomResourceDefinition applicationgroups.orkestra.azure.microsoft.com", "CustomResourceDefinition workflows.argoproj.io",
 				"CustomResourceDefinition helmreleases.helm.toolkit.fluxcd.io", "ValidatingAdmissionPolicy orkestra-helmrelease-fence",
-				"PodDisruptionBudget orkestra-executor", "NetworkPolicy orkestra-nats",
+				"PodDisruptionBudget orkestra-executor", "NetworkPolicy orkestra-nats", "NetworkPolicy workflow-controller",
 			},
 			HasNot: []string{"StatefulSet orkestra-auditor", "ValidatingAdmissionPolicy orkestra-tenancy", "Deployment orkestra-single"},
 		},
@@ -61,7 +61,7 @@ func All() map[string]Installation {
 				"autoscaling": values{"kind": "keda"}, "flux": values{"sourceController": values{"persistence": values{"enabled": true}}},
 				"scheduling":      values{"priorityClassName": "system-cluster-critical", "nodeSelector": values{"pool": "platform"}, "tolerations": []any{values{"key": "platform", "operator": "Exists"}}},
 				"waits":           values{"rules": []any{values{"apiGroups": []any{"cert-manager.io"}, "resources": []any{"certificates"}, "verbs": []any{"get"}}}},
-				"networkPolicies": values{"monitoringNamespaces": values{"matchLabels": values{"monitoring": "true"}}},
+				"networkPolicies": values{"monitoringNamespaces": values{"matchLabels": values{"monitoring": "true"}}, "dnsPorts": []any{53, 5353}, "egress": []any{values{"ports": []any{values{"port": 4318}}}}},
 			},
 			APIs: []string{"cert-manager.io/v1/Certificate", "keda.sh/v1alpha1/ScaledObject", "monitoring.coreos.com/v1/ServiceMonitor"},
 			Has: []string{
