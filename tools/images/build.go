@@ -55,7 +55,12 @@ func (b *builder) build(ctx context.Context, i catalog.Image, platform v1.Platfo
 // mended is a folder in which the image's program can be built although its module lacks a file: a copy of our module that
 // takes the other from a copy too. The module cache itself may not be written to, nor overlaid.
 func (b *builder) mended(ctx context.Context, i catalog.Image) (string, error) {
-	upstream, err := golang(ctx, filepath.Join(b.root, i.Module), nil, "list", "-m", "-f", "{{.Dir}}", i.Upstream)
+	module := filepath.Join(b.root, i.Module)
+	// On a new machine it is not there yet, and has no folder.
+	if _, err := golang(ctx, module, nil, "mod", "download", i.Upstream); err != nil {
+		return "", fmt.Errorf("downloading the module %s: %w", i.Upstream, err)
+	}
+	upstream, err := golang(ctx, module, nil, "list", "-m", "-f", "{{.Dir}}", i.Upstream)
 	if err != nil {
 		return "", fmt.Errorf("finding the module %s: %w", i.Upstream, err)
 	}
