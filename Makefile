@@ -82,9 +82,10 @@ test-e2e: $(tools) node ## Run the e2e tests, on a stack of their own; RUN=<rege
 	$(gotestsum) --format standard-verbose -- -count=1 -p 1 -timeout 90m -run '$(RUN)' $(e2e)
 
 # It wants root, and leaves nothing of itself behind but what it had apt install. There is one such node on a machine: one
-# package after the other.
+# package after the other, each with NODE_TIMEOUT: the first run builds all images.
+NODE_TIMEOUT ?= 60m
 e2e-node: $(tools) containerd ## As root: run the tests on a node with real pods, among them that of an installation of the chart
-	$(gotestsum) --format standard-verbose -- -count=1 -p 1 -timeout 60m ./test/e2enode ./test/e2enode/installation
+	$(gotestsum) --format standard-verbose -- -count=1 -p 1 -timeout $(NODE_TIMEOUT) ./test/e2enode ./test/e2enode/installation
 
 # The clients of the interoperability tests that are not ours are written in JavaScript.
 node:
