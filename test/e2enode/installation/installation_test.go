@@ -39,6 +39,7 @@ func TestInstallation(t *testing.T) {
 	}{
 		{"installed", i.installed},
 		{"helm test", i.tested},
+		{"network policies", i.bounded},
 		{"bookinfo", i.bookinfo},
 		{"executor pods", i.executorPods},
 		{"doctor", i.doctor},
