@@ -204,6 +204,13 @@ func (c *cluster) life(t *testing.T) {
 	}
 	made = append(made, c.all(t, rel)...)
 
+	cluster := action.NewUpgrade(cfg)
+	cluster.Namespace = namespace
+	_, err = cluster.RunWithContext(t.Context(), "orkestra", load(t), map[string]any{"nats": map[string]any{"replicas": 3}})
+	if err == nil || !strings.Contains(err.Error(), "delete StatefulSet orkestra-nats") {
+		t.Errorf("one NATS server does not become a cluster by an upgrade, and is told how: %v", err)
+	}
+
 	group := &v1alpha1.ApplicationGroup{ObjectMeta: metav1.ObjectMeta{Name: "stays"}}
 	group.Spec.Applications = []v1alpha1.Application{{DAG: v1alpha1.DAG{Name: "app"}, Spec: v1alpha1.ApplicationSpec{
 		Chart:   v1alpha1.ChartRef{URL: "https://charts.example.com", Name: "app", Version: "1.0.0"},
