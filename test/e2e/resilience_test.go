@@ -142,17 +142,32 @@ func killBus(t *testing.T, meanwhile func() error) {
 	}
 }
 
-// The bus is killed and comes back in mid-rollout.
+// busAway is how long there is no bus: longer than services have for what they say, and than an event stays in hand.
+const busAway = time.Minute
+
+// The bus is killed in mid-rollout, and another group is made while it is away for a minute. Both rollouts complete,
+// and the audit has all that was said of them.
 func TestBusKilledInMidRollout(t *testing.T) {
+	const n = 6
 	s := serve(t)
 	add(t, s, "small", "1.0.0", configMapChart())
-	g := chain("busless", s.URL, 6)
-	create(t, g)
-	awaitReleases(t, g.Name, 2)
-	killBus(t, func() error { return nil })
-	awaitReady(t, g.Name, 2*time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
-	inOrder(t, g.Name, 6)
-	once(t, g.Name)
+	create(t, chain("busless", s.URL, n))
+	awaitReleases(t, "busless", 2)
+	killBus(t, func() error {
+		create(t, chain("busless-new", s.URL, n))
+		away := time.NewTimer(busAway)
+		defer away.Stop()
+		<-away.C
+		return nil
+	})
+	for _, name := range []string{"busless", "busless-new"} {
+		awaitReady(t, name, 2*time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
+		inOrder(t, name, n)
+		ended(t, name)
+		once(t, name)
+		audited(t, name)
+	}
+	goTogether(t, []string{"busless", "busless-new"})
 }
 
 // The bus loses all that it ever knew, in mid-rollout: history is gone, the rollout
