@@ -16,9 +16,8 @@ import (
 )
 
 // recent is what this process knows without a read: what its informers hold, or, where they
-// are behind that, what it has written itself. Most looks find nothing to do, and to read a
-// workflow of a hundred releases live for each of them would be most of what a rollout costs
-// the API server. What is written is decided anew on what is there just then.
+// are behind that, what it has written itself. Many looks find nothing to do, and to read a
+// workflow of a hundred releases live for each of them is dear. What is written is decided anew on what is there just then.
 type recent struct {
 	// cached reads from the informer, which holds the workflows that have not ended.
 	cached    client.Reader
