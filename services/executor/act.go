@@ -185,8 +185,8 @@ func (w *writer) settle(ctx context.Context, s *seen, settle []execute.Settle) e
 }
 
 // unmanaged has the API server forget who wrote which field of an object, and not begin anew. Of a workflow that
-// record is as large as the nodes, and to bring it up to date is most of what a write of one costs; nobody applies
-// workflows, so nobody is to be told of a conflict.
+// record grows with the nodes, and each write brings all of it up to date; nobody applies workflows, so nobody is to
+// be told of a conflict.
 // https://kubernetes.io/docs/reference/using-api/server-side-apply/#clearing-managedfields
 func unmanaged() []metav1.ManagedFieldsEntry { return []metav1.ManagedFieldsEntry{{}} }
 

@@ -3,6 +3,7 @@ package executor
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -17,7 +18,8 @@ import (
 
 // recent is what this process knows without a read: what its informers hold, or, where they
 // are behind that, what it has written itself. Many looks find nothing to do, and to read a
-// workflow of a hundred releases live for each of them is dear. What is written is decided anew on what is there just then.
+// workflow of a hundred releases live for each of them is dear. What is written is decided anew
+// on what is there just then.
 type recent struct {
 	// cached reads from the informer, which holds the workflows that have not ended.
 	cached    client.Reader
@@ -106,10 +108,13 @@ func newWritten[T client.Object](now func() time.Time) *written[T] {
 	return &written[T]{now: now, by: map[client.ObjectKey]writing[T]{}}
 }
 
+// note what was written, and forget what is overdue: nobody may ask for that again.
 func (w *written[T]) note(object T) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.by[client.ObjectKeyFromObject(object)] = writing[T]{object, w.now()}
+	now := w.now()
+	maps.DeleteFunc(w.by, func(_ client.ObjectKey, wrote writing[T]) bool { return now.Sub(wrote.at) > overdue })
+	w.by[client.ObjectKeyFromObject(object)] = writing[T]{object, now}
 }
 
 func (w *written[T]) keys() []client.ObjectKey {

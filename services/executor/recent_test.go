@@ -193,3 +193,16 @@ func TestInformerCatchesUp(t *testing.T) {
 		}
 	}
 }
+
+// Of a workflow that has ended nobody asks again: it is forgotten all the same.
+func TestWhatIsOverdueIsForgotten(t *testing.T) {
+	clock := time.Now()
+	w := newWritten[*wfv1.Workflow](func() time.Time { return clock })
+	for _, name := range []string{"ended", "running"} {
+		w.note(&wfv1.Workflow{ObjectMeta: metav1.ObjectMeta{Name: name}})
+		clock = clock.Add(2 * overdue)
+	}
+	if diff := cmp.Diff([]client.ObjectKey{{Name: "running"}}, w.keys()); diff != "" {
+		t.Errorf("remembered (-want +got):\n%s", diff)
+	}
+}
