@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
@@ -180,6 +181,18 @@ func TestReleaseOptions(t *testing.T) {
 	}
 }
 
+// approved is a readyExpr that holds from approve on.
+const approved = "has(self.metadata.labels) && 'approved' in self.metadata.labels"
+
+func approve(t *testing.T, release client.ObjectKey) {
+	t.Helper()
+	hr := &helmv2.HelmRelease{ObjectMeta: metav1.ObjectMeta{Namespace: release.Namespace, Name: release.Name}}
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":{"approved":"yes"}}}`))
+	if err := env.client.Patch(t.Context(), hr, patch); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A release is not ready before its own expression holds, and an expression that is
 // none is refused.
 func TestReadyExpr(t *testing.T) {
@@ -187,15 +200,11 @@ func TestReadyExpr(t *testing.T) {
 	add(t, s, "small", "1.0.0", configMapChart())
 	const name = "exprs"
 	g := chain(name, s.URL, 2)
-	g.Spec.Applications[0].Spec.Release.ReadyExpr = "has(self.metadata.labels) && 'approved' in self.metadata.labels"
+	g.Spec.Applications[0].Spec.Release.ReadyExpr = approved
 	create(t, g)
 	awaitReleases(t, name, 1)
 	still(t, "releases before the approval", func() int { return len(releases(t, name)) })
-	hr := releases(t, name)[name+"/a0"]
-	patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"labels":{"approved":"yes"}}}`))
-	if err := env.client.Patch(t.Context(), &hr, patch); err != nil {
-		t.Fatal(err)
-	}
+	approve(t, client.ObjectKey{Namespace: name, Name: "a0"})
 	awaitReady(t, name, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
 
 	bad := chain("badexpr", s.URL, 1)

@@ -9,6 +9,7 @@ import (
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
@@ -101,18 +102,22 @@ func TestStatusOfARollout(t *testing.T) {
 	s := serve(t)
 	add(t, s, "small", "1.0.0", configMapChart())
 	const name, n = "told", 6
-	create(t, chain(name, s.URL, n))
+	// The third waits for a word, however fast the rest is.
+	group := chain(name, s.URL, n)
+	group.Spec.Applications[2].Spec.Release.ReadyExpr = approved
+	create(t, group)
 	eventually(t, time.Minute, "the status to tell of a rollout under way", func(ctx context.Context) error {
 		g, err := get(ctx, name)
 		if err != nil {
 			return err
 		}
 		r := g.Status.Rollout
-		if r == nil || r.Total != n || r.Done == 0 || r.Done == n || r.Progress != fmt.Sprintf("%d/%d", r.Done, n) || r.Started == nil {
+		if r == nil || r.Total != n || r.Done != 2 || r.Progress != "2/6" || r.Started == nil || r.Finished != nil {
 			return fmt.Errorf("it says %+v", r)
 		}
 		return nil
 	})
+	approve(t, client.ObjectKey{Namespace: name, Name: "a2"})
 	awaitReady(t, name, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
 	eventually(t, 10*time.Second, "the status to tell of its end", func(ctx context.Context) error {
 		g, err := get(ctx, name)
