@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -56,6 +57,20 @@ func TestSuspend(t *testing.T) {
 	if got := chartVersions(t, name)[name+"/a0"]; got != "1.1.0" {
 		t.Errorf("a0 has version %s: the edit that was made during the pause is lost", got)
 	}
+	if diff := cmp.Diff([]string{"1.0.0", "1.1.0"}, saidReady(t, name, "a0")); diff != "" {
+		t.Errorf("versions of a0 that were said to be ready (-want +got):\n%s", diff)
+	}
+}
+
+// saidReady are the chart versions with which a release was said to be ready.
+func saidReady(t *testing.T, group, release string) (versions []string) {
+	t.Helper()
+	for _, f := range facts(t, group) {
+		if p, ok := f.Data.(events.ReleaseReady); ok && p.Name == release {
+			versions = append(versions, p.Version)
+		}
+	}
+	return versions
 }
 
 // A group that is deleted while it is suspended goes.

@@ -157,15 +157,19 @@ func (r request) finish(d Delivery) (Delivery, error) {
 	if len(d.Charts) > maxItems || len(d.Deploys) > maxItems {
 		return d, refuse(http.StatusRequestEntityTooLarge, "a delivery may have %d charts and %d deploy requests: send it in parts", maxItems, maxItems)
 	}
+	spoken := d.Charts
 	var err error
-	if d.Charts, err = r.charts(d.Charts); err != nil {
+	if d.Charts, err = r.charts(spoken); err != nil {
 		return d, err
 	}
 	if err := r.permitted(d.Deploys); err != nil {
 		return d, err
 	}
 	if len(d.Charts) == 0 && len(d.Deploys) == 0 && !d.Reconcile {
-		d.Ignored = "it speaks of no chart version that the Receiver lets in"
+		d.Ignored = "it speaks of no chart version"
+		if len(spoken) > 0 {
+			d.Ignored = clip(fmt.Sprintf("spec.registries of the Receiver does not let chart %s of %s in", spoken[0].Name, Registry(spoken[0].Registry)))
+		}
 	}
 	return d, nil
 }
@@ -210,24 +214,26 @@ func (r request) charts(in []events.ChartVersion) ([]events.ChartVersion, error)
 }
 
 // known translates a chart's registry by spec.registries; ok is false where that lets
-// none in.
+// none in. GitHub names in lower case what people write as they please.
 func (r request) known(c events.ChartVersion) (out events.ChartVersion, ok bool) {
 	if len(r.spec.Registries) == 0 {
 		return c, true
 	}
-	best := -1
-	for i, known := range r.spec.Registries {
-		if below(c.Registry, Registry(known.Prefix)) && (best < 0 || len(known.Prefix) > len(r.spec.Registries[best].Prefix)) {
-			best = i
+	registry, longest := strings.ToLower(c.Registry), -1
+	for _, known := range r.spec.Registries {
+		prefix := strings.ToLower(Registry(known.Prefix))
+		if !below(registry, prefix) || len(prefix) <= longest {
+			continue
+		}
+		longest, out = len(prefix), c
+		if known.As != "" {
+			out.Registry = Registry(known.As) + c.Registry[len(prefix):]
 		}
 	}
-	if best < 0 {
+	if longest < 0 {
 		return c, false
 	}
-	if known := r.spec.Registries[best]; known.As != "" {
-		c.Registry = Registry(known.As) + strings.TrimPrefix(c.Registry, Registry(known.Prefix))
-	}
-	return c, true
+	return out, true
 }
 
 // permitted refuses at the door where the Receiver lets none of the requests through; one

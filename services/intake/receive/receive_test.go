@@ -101,7 +101,7 @@ func TestPayloadsOfTheSenders(t *testing.T) {
 		},
 		"GitHub's package without one": {
 			kind: v1alpha1.ReceiverGitHub, body: payload(t, "github-package.json"),
-			want: Delivery{ID: "72d3162e-cc78-11e3-81ab-4c9367dc0958", Event: "package", Ignored: "it speaks of no chart version that the Receiver lets in"},
+			want: Delivery{ID: "72d3162e-cc78-11e3-81ab-4c9367dc0958", Event: "package", Ignored: "it speaks of no chart version"},
 		},
 		"GitHub's push": {
 			kind: v1alpha1.ReceiverGitHub, body: []byte(`{"ref":"refs/heads/main"}`),
@@ -123,7 +123,7 @@ func TestPayloadsOfTheSenders(t *testing.T) {
 		},
 		"Docker Hub's latest": {
 			kind: v1alpha1.ReceiverDockerHub, body: payload(t, "dockerhub-push.json"),
-			want: Delivery{Event: "push", Ignored: "it speaks of no chart version that the Receiver lets in"},
+			want: Delivery{Event: "push", Ignored: "it speaks of no chart version"},
 		},
 		"Harbor": {
 			kind: v1alpha1.ReceiverHarbor, body: bytes.ReplaceAll(payload(t, "harbor-push.json"), []byte("latest"), []byte("10.1.0")),
@@ -327,12 +327,13 @@ func TestOnlyWhatTheReceiverLetsIn(t *testing.T) {
 		spec v1alpha1.ReceiverSpec
 		want []string
 	}{
-		"All":             {v1alpha1.ReceiverSpec{}, []string{"hub.harbor.com/test-webhook"}},
-		"The event":       {v1alpha1.ReceiverSpec{Events: []string{"push_artifact"}}, []string{"hub.harbor.com/test-webhook"}},
-		"Another event":   {v1alpha1.ReceiverSpec{Events: []string{"PULL_ARTIFACT"}}, nil},
-		"The registry":    {v1alpha1.ReceiverSpec{Registries: []v1alpha1.ReceiverRegistry{{Prefix: "hub.harbor.com"}}}, []string{"hub.harbor.com/test-webhook"}},
-		"Part of a name":  {v1alpha1.ReceiverSpec{Registries: []v1alpha1.ReceiverRegistry{{Prefix: "hub.harbor.com/test"}}}, nil},
-		"By another name": {v1alpha1.ReceiverSpec{Registries: []v1alpha1.ReceiverRegistry{{Prefix: "hub.harbor.com"}, {Prefix: "hub.harbor.com/test-webhook", As: "harbor.svc:8080/x"}}}, []string{"harbor.svc:8080/x"}},
+		"All":              {v1alpha1.ReceiverSpec{}, []string{"hub.harbor.com/test-webhook"}},
+		"The event":        {v1alpha1.ReceiverSpec{Events: []string{"push_artifact"}}, []string{"hub.harbor.com/test-webhook"}},
+		"Another event":    {v1alpha1.ReceiverSpec{Events: []string{"PULL_ARTIFACT"}}, nil},
+		"The registry":     {v1alpha1.ReceiverSpec{Registries: []v1alpha1.ReceiverRegistry{{Prefix: "hub.harbor.com"}}}, []string{"hub.harbor.com/test-webhook"}},
+		"In other letters": {v1alpha1.ReceiverSpec{Registries: []v1alpha1.ReceiverRegistry{{Prefix: "Hub.Harbor.com/Test-Webhook"}}}, []string{"hub.harbor.com/test-webhook"}},
+		"Part of a name":   {v1alpha1.ReceiverSpec{Registries: []v1alpha1.ReceiverRegistry{{Prefix: "hub.harbor.com/test"}}}, nil},
+		"By another name":  {v1alpha1.ReceiverSpec{Registries: []v1alpha1.ReceiverRegistry{{Prefix: "hub.harbor.com"}, {Prefix: "hub.harbor.com/test-webhook", As: "harbor.svc:8080/x"}}}, []string{"harbor.svc:8080/x"}},
 	} {
 		tt.spec.Type = v1alpha1.ReceiverHarbor
 		d, err := Receive(&tt.spec, token, headers(v1alpha1.ReceiverHarbor, body, token), body, when)

@@ -75,10 +75,12 @@ func refOfRelease(hr *helmv2.HelmRelease) events.ReleaseRef {
 	}
 }
 
-// chartOf is what is installed; before helm-controller says so, what is asked for.
+// chartOf is what a release that is ready has installed: what helm-controller attempted last. Its history may still
+// begin with what was installed before, as it is written when Helm's records are read again (outcome.Of).
 func chartOf(hr *helmv2.HelmRelease) (chart, version string) {
-	if latest := hr.Status.History.Latest(); latest != nil {
+	attempted := hr.Status.LastAttemptedRevision
+	if latest := hr.Status.History.Latest(); latest != nil && (attempted == "" || latest.ChartVersion == attempted) {
 		return latest.ChartName, latest.ChartVersion
 	}
-	return hr.Labels[v1alpha1.LabelChart], hr.Status.LastAttemptedRevision
+	return hr.Labels[v1alpha1.LabelChart], attempted
 }

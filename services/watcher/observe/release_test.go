@@ -41,6 +41,16 @@ func TestRelease(t *testing.T) {
 			wf:   running,
 			want: []events.Payload{events.ReleaseReady{ReleaseRef: releaseRef, Chart: "redis", Version: "1.2.3"}},
 		},
+		"ReadyBeforeItsHistory": {
+			reason: "a release that is ready says which chart was attempted where the history still has the one before",
+			hr: release(installed, func(hr *helmv2.HelmRelease) {
+				hr.Labels = map[string]string{v1alpha1.LabelChart: "redis"}
+				hr.Status.History = helmv2.Snapshots{{ChartName: "redis", ChartVersion: "1.2.3"}}
+				hr.Status.LastAttemptedRevision = "1.3.0"
+			}),
+			wf:   running,
+			want: []events.Payload{events.ReleaseReady{ReleaseRef: releaseRef, Chart: "redis", Version: "1.3.0"}},
+		},
 		"Failed": {
 			reason: "a release that helm-controller gave up says why",
 			hr:     release(helmReady(metav1.ConditionFalse, "InstallFailed", "boom")),
