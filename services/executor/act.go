@@ -177,7 +177,7 @@ func (w *writer) settle(ctx context.Context, s *seen, settle []execute.Settle) e
 		if !apierrors.IsConflict(err) {
 			return fmt.Errorf("settling %d nodes of workflow %s: %w", count, s.Workflow.Name, err)
 		}
-		if err := w.reread(ctx, s); err != nil {
+		if err := w.reader.reread(ctx, s); err != nil {
 			return err
 		}
 	}
@@ -189,19 +189,6 @@ func (w *writer) settle(ctx context.Context, s *seen, settle []execute.Settle) e
 // be told of a conflict.
 // https://kubernetes.io/docs/reference/using-api/server-side-apply/#clearing-managedfields
 func unmanaged() []metav1.ManagedFieldsEntry { return []metav1.ManagedFieldsEntry{{}} }
-
-// reread takes the workflow as it is now. Another one of that name is not ours to settle.
-func (w *writer) reread(ctx context.Context, s *seen) error {
-	wf, err := w.reader.workflow(ctx, s.stored.Name)
-	if err != nil {
-		return err
-	}
-	if wf.UID != s.stored.UID {
-		return events.Superseded("another workflow " + wf.Name)
-	}
-	s.stored = wf
-	return s.hydrate()
-}
 
 // did is the log line and the metric of one action.
 func (w *writer) did(s *seen, action string, n execute.Node, attrs ...any) {

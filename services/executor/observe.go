@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/argoproj/argo-workflows/v3/pkg/apis/workflow"
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	"github.com/argoproj/argo-workflows/v3/workflow/packer"
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
@@ -124,22 +125,53 @@ func (r *reader) hearsay(ctx context.Context, s *seen, w wake) error {
 
 // refresh sees the workflow anew, and the group. The releases stay as they are: what
 // this look wrote may not have come to the informer yet, and writes are fenced.
-func (r *reader) refresh(ctx context.Context, s *seen) (err error) {
-	uid := s.stored.UID
-	if s.stored, err = r.workflow(ctx, s.Workflow.Name); err != nil {
+func (r *reader) refresh(ctx context.Context, s *seen) error {
+	switch same, err := r.unchanged(ctx, s.stored); {
+	case err != nil:
 		return err
+	case !same:
+		if err := r.reread(ctx, s); err != nil {
+			return err
+		}
 	}
-	if s.stored.UID != uid {
-		return events.Superseded("another workflow " + s.stored.Name)
-	}
+	var err error
 	if s.Group, err = r.group(ctx, s.Rollout.Group, s.groupLive); err != nil {
 		return err
 	}
 	s.Now, s.acted, s.live = r.now(), false, true
-	if err := s.hydrate(); err != nil {
+	return r.readSteps(ctx, s, execute.Waiting(s.Workflow))
+}
+
+// reread takes the workflow as it is now. Another one of that name is not what was looked at.
+func (r *reader) reread(ctx context.Context, s *seen) error {
+	wf, err := r.workflow(ctx, s.stored.Name)
+	if err != nil {
 		return err
 	}
-	return r.readSteps(ctx, s, execute.Waiting(s.Workflow))
+	if wf.UID != s.stored.UID {
+		return another(wf.Name)
+	}
+	s.stored = wf
+	return s.hydrate()
+}
+
+func another(workflow string) error { return events.Superseded("another workflow " + workflow) }
+
+// unchanged asks whether a workflow still is as it was seen. Mostly it is, and of a large group it takes longer to
+// read, send and parse than it takes to begin a release.
+func (r *reader) unchanged(ctx context.Context, wf *wfv1.Workflow) (bool, error) {
+	now := &metav1.PartialObjectMetadata{}
+	now.SetGroupVersionKind(wfv1.SchemeGroupVersion.WithKind(workflow.WorkflowKind))
+	switch err := r.live.Get(ctx, client.ObjectKeyFromObject(wf), now); {
+	case apierrors.IsNotFound(err):
+		return false, events.Superseded("the end of workflow " + wf.Name)
+	case err != nil:
+		return false, fmt.Errorf("reading workflow %s: %w", wf.Name, err)
+	case now.UID != wf.UID:
+		return false, another(wf.Name)
+	default:
+		return now.ResourceVersion == wf.ResourceVersion, nil
+	}
 }
 
 // hydrate gives the workflow its nodes, whichever way Argo has stored them.

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/argoproj/argo-workflows/v3/pkg/apis/workflow"
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"github.com/google/go-cmp/cmp"
@@ -20,21 +21,29 @@ import (
 
 // heard is a cluster whose executor has an informer that holds the workflow as it is now,
 // and stays as it is; reads counts how often the workflow is read live.
-func heard(t *testing.T, tasks []string, objects ...client.Object) (c *cluster, reads *int) {
+func heard(t *testing.T, tasks []string, objects ...client.Object) (c *cluster, reads *liveReads) {
 	t.Helper()
-	reads = new(int)
+	reads = &liveReads{}
 	c = newCluster(t, plan.Install, interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
-			if _, ok := o.(*wfv1.Workflow); ok {
-				*reads++
+			switch o := o.(type) {
+			case *wfv1.Workflow:
+				reads.whole++
+			case *metav1.PartialObjectMetadata:
+				if o.Kind == workflow.WorkflowKind {
+					reads.version++
+				}
 			}
 			return c.Get(ctx, key, o, opts...)
 		},
 	}, tasks, objects...)
 	c.listen()
-	*reads = 0
+	*reads = liveReads{}
 	return c, reads
 }
+
+// liveReads are reads of the workflow, and of no more than which version of it there is.
+type liveReads struct{ whole, version int }
 
 func (c *cluster) workflow() *wfv1.Workflow {
 	c.t.Helper()
@@ -63,19 +72,34 @@ func (c *cluster) lookAt(w wake) {
 func TestMostLooksReadNothingLive(t *testing.T) {
 	c, reads := heard(t, []string{"web", "db"})
 	c.mustLook()
-	if *reads == 0 || len(c.there()) != 2 {
-		t.Fatalf("before releases are begun the workflow is read: %d reads, begun %v", *reads, c.there())
+	if *reads != (liveReads{version: 1}) || len(c.there()) != 2 {
+		t.Fatalf("before releases are begun it is asked whether the workflow is as it was heard of, and no more than that: %+v, begun %v", *reads, c.there())
 	}
-	*reads = 0
+	*reads = liveReads{}
 	c.mustLook()
 	c.lookAt(wake{activated: []string{"web"}})
-	if *reads != 0 {
-		t.Errorf("a look that finds nothing to do reads the workflow %d times", *reads)
+	if *reads != (liveReads{}) {
+		t.Errorf("a look that finds nothing to do reads the workflow: %+v", *reads)
 	}
 	c.lookAt(wake{activated: []string{"a-task-that-the-informer-has-not-seen"}})
 	c.lookAt(wake{live: true})
-	if *reads != 2 {
-		t.Errorf("what the informer has not heard of, and what is asked for, is read live: %d reads", *reads)
+	if *reads != (liveReads{whole: 2}) {
+		t.Errorf("what the informer has not heard of, and what is asked for, is read live: %+v", *reads)
+	}
+}
+
+// Before something is begun, the workflow is taken as it is, and not as it was heard of.
+func TestAnOutdatedWorkflowIsReadBeforeReleasesAreBegun(t *testing.T) {
+	c, reads := heard(t, []string{"web"})
+	wf := c.workflow()
+	wf.Annotations["example.com/changed"] = "yes"
+	if err := c.Update(t.Context(), wf); err != nil {
+		t.Fatal(err)
+	}
+	*reads = liveReads{}
+	c.mustLook()
+	if *reads != (liveReads{version: 1, whole: 1}) || len(c.there()) != 1 {
+		t.Errorf("reads %+v, begun %v", *reads, c.there())
 	}
 }
 
@@ -116,10 +140,10 @@ func TestOwnSettlementIsNotForgotten(t *testing.T) {
 		t.Fatalf("nodes (-want +got):\n%s", diff)
 	}
 	version := c.workflow().ResourceVersion
-	*reads = 0
+	*reads = liveReads{}
 	c.mustLook()
-	if got := c.workflow().ResourceVersion; got != version || *reads != 1 { // ours
-		t.Errorf("a node is settled once: version %s became %s, with %d reads", version, got, *reads-1)
+	if got := c.workflow().ResourceVersion; got != version || *reads != (liveReads{whole: 1}) { // ours
+		t.Errorf("a node is settled once: version %s became %s, with %+v", version, got, *reads)
 	}
 	c.becomesReady("db")
 	c.mustLook()
