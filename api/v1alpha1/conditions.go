@@ -18,6 +18,9 @@ const (
 	// ConditionStalled is there, and True, only where nothing will happen until
 	// somebody changes something (kstatus).
 	ConditionStalled = "Stalled"
+	// ConditionDegraded is there, and True, only where the group is rolled out and some of
+	// its releases are not what was rolled out any more: gone, going, or failed since.
+	ConditionDegraded = "Degraded"
 
 	// The outcome of the last workflow of each type.
 	ConditionForwardWorkflowSucceeded  = "ForwardWorkflowSucceeded"
@@ -48,6 +51,8 @@ const (
 	// ReasonUnchanged, of Compiled=True: everything is as the spec asks for already,
 	// so that there is no workflow.
 	ReasonUnchanged = "Unchanged"
+	// ReasonReleasesNotReady, of Degraded: the message names the releases.
+	ReasonReleasesNotReady = "ReleasesNotReady"
 )
 
 // Reasons of Staged=False: a closed list.

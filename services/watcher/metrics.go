@@ -38,7 +38,7 @@ func newGroupMetrics(groups client.Reader, now func() time.Time) *groupMetrics {
 		groups: groups,
 		now:    now,
 		states: prometheus.NewDesc("orkestra_groups",
-			"ApplicationGroups, by what they are doing: ready, progressing, failed, suspended, deleting.", []string{"state"}, nil),
+			"ApplicationGroups, by what they are doing: ready, degraded, progressing, failed, suspended, deleting.", []string{"state"}, nil),
 		oldest: prometheus.NewDesc("orkestra_rollout_oldest_seconds",
 			"For how long the group that has been on its way the longest has been; 0 where none is.", nil, nil),
 	}

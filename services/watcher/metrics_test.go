@@ -38,8 +38,9 @@ func TestGroupsAreCounted(t *testing.T) {
 	})
 	m := newGroupMetrics(reader, func() time.Time { return now })
 	want := `
-# HELP orkestra_groups ApplicationGroups, by what they are doing: ready, progressing, failed, suspended, deleting.
+# HELP orkestra_groups ApplicationGroups, by what they are doing: ready, degraded, progressing, failed, suspended, deleting.
 # TYPE orkestra_groups gauge
+orkestra_groups{state="degraded"} 0
 orkestra_groups{state="deleting"} 0
 orkestra_groups{state="failed"} 0
 orkestra_groups{state="progressing"} 1

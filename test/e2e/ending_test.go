@@ -13,6 +13,7 @@ import (
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -300,4 +301,45 @@ func TestOrphan(t *testing.T) {
 			t.Errorf("release %s was not taken over as it is", key)
 		}
 	}
+}
+
+// A release of a group that is rolled out is deleted by hand: the group says so, and puts it back when it is asked for again.
+func TestWhatIsDeletedByHandIsMissedAndPutBack(t *testing.T) {
+	s := serve(t)
+	add(t, s, "small", "1.0.0", configMapChart())
+	const name = "missed"
+	create(t, chain(name, s.URL, 3))
+	awaitReady(t, name, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
+
+	hr := releases(t, name)[name+"/a1"]
+	if err := env.client.Delete(t.Context(), &hr); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 30*time.Second, "the group to name what is gone", func(ctx context.Context) error {
+		g, err := get(ctx, name)
+		if err != nil {
+			return err
+		}
+		c := apimeta.FindStatusCondition(g.Status.Conditions, v1alpha1.ConditionDegraded)
+		if c == nil || c.Status != metav1.ConditionTrue || c.Message != "a1 is gone" || !apimeta.IsStatusConditionTrue(g.Status.Conditions, v1alpha1.ConditionReady) {
+			return fmt.Errorf("it says %+v", g.Status.Conditions)
+		}
+		return nil
+	})
+	if _, out, _ := orkestra(t, "status", name); !strings.Contains(out, "Degraded") || !strings.Contains(out, "orkestra reconcile "+name) {
+		t.Errorf("the command line says:\n%s", out)
+	}
+	if code, _, errs := orkestra(t, "reconcile", name, "--wait", "--timeout", "1m"); code != 0 {
+		t.Fatalf("reconcile ends with %d: %s", code, errs)
+	}
+	if _, ok := releases(t, name)[name+"/a1"]; !ok {
+		t.Error("a1 was not put back")
+	}
+	eventually(t, 30*time.Second, "the group to be whole again", func(ctx context.Context) error {
+		g, err := get(ctx, name)
+		if err == nil && apimeta.FindStatusCondition(g.Status.Conditions, v1alpha1.ConditionDegraded) != nil {
+			err = errors.New("it is still degraded")
+		}
+		return err
+	})
 }

@@ -7,13 +7,17 @@ import (
 	"orkestra.dev/api/v1alpha1"
 )
 
-// Advice says how a group stands that came to rest and is not ready, and what its user
+// Advice says how a group stands that came to rest and is not ready, or not whole, and what its user
 // can do: with which verb of the command line. Empty where there is nothing to say.
 func Advice(group *v1alpha1.ApplicationGroup) (text, verb string) {
 	over, ok := Done(group)
 	ready := apimeta.FindStatusCondition(group.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
-	case ready == nil, ok:
+	case ready == nil:
+		return "", ""
+	case ok && condition(group, v1alpha1.ConditionDegraded) != nil && !group.Spec.Suspend && group.DeletionTimestamp.IsZero():
+		return "Where spec.interval is set, it is put right then. To do that now:", "reconcile"
+	case ok:
 		return "", ""
 	case !group.DeletionTimestamp.IsZero():
 		if !apimeta.IsStatusConditionTrue(group.Status.Conditions, v1alpha1.ConditionStalled) {

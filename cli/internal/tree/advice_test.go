@@ -32,6 +32,7 @@ func TestAdvice(t *testing.T) {
 	}{
 		"New":        {reason: "nothing is known", group: group()},
 		"Ready":      {reason: "there is nothing to do", group: group(condition(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonSucceeded, ""))},
+		"Degraded":   {reason: "it is not what was rolled out", group: group(condition(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonSucceeded, ""), condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, "", "web is gone")), text: "spec.interval", verb: "reconcile"},
 		"Underway":   {reason: "it is on its way back", group: group(failed)},
 		"RolledBack": {reason: "it is known what runs", group: group(failed, stalled, way(v1alpha1.ConditionRollbackWorkflowSucceeded, metav1.ConditionTrue)), text: "back at its last good revision", verb: "retry"},
 		"Removed":    {reason: "or that nothing does", group: group(failed, stalled, way(v1alpha1.ConditionReverseWorkflowSucceeded, metav1.ConditionTrue)), text: "was removed", verb: "retry"},

@@ -21,11 +21,11 @@ type Style struct {
 
 // colors of the phases, as ANSI codes.
 var colors = map[Phase]string{
-	Ready: "32", Failed: "31", Deleting: "35", Installing: "36", Upgrading: "36", Working: "36", Waiting: "90", Pending: "90", Gone: "90", Suspended: "33",
+	Ready: "32", Degraded: "33", Failed: "31", Deleting: "35", Installing: "36", Upgrading: "36", Working: "36", Waiting: "90", Pending: "90", Gone: "90", Suspended: "33",
 }
 
 var marks = map[Phase]string{
-	Ready: "✓", Failed: "✗", Deleting: "↓", Installing: "↻", Upgrading: "↻", Working: "↻", Waiting: "·", Pending: "·", Gone: "✓", Suspended: "‖",
+	Ready: "✓", Degraded: "!", Failed: "✗", Deleting: "↓", Installing: "↻", Upgrading: "↻", Working: "↻", Waiting: "·", Pending: "·", Gone: "✓", Suspended: "‖",
 }
 
 // line of the tree, before it is cut to the width.

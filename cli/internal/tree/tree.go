@@ -34,6 +34,8 @@ const (
 	// Pending: the release is not there yet.
 	Pending Phase = "Pending"
 	Ready   Phase = "Ready"
+	// Degraded is a group's that was rolled out, and is not what was rolled out any more.
+	Degraded Phase = "Degraded"
 	// Gone: the group is being deleted, or its first rollout was taken back, and the
 	// release is no longer there.
 	Gone Phase = "Gone"
@@ -99,6 +101,8 @@ func Of(s State) Node {
 		out.Phase = Suspended
 	case waits(s.Group) != "":
 		out.Phase = Working
+	case ok && condition(s.Group, v1alpha1.ConditionDegraded) != nil:
+		out.Phase = Degraded
 	case ok:
 		out.Phase = Ready
 	case over, ready != nil && ready.Status == metav1.ConditionFalse && ready.ObservedGeneration == s.Group.Generation:
@@ -124,12 +128,24 @@ func Message(group *v1alpha1.ApplicationGroup) string {
 		return text
 	}
 	ready := apimeta.FindStatusCondition(group.Status.Conditions, v1alpha1.ConditionReady)
+	if c := condition(group, v1alpha1.ConditionDegraded); c != nil {
+		return ready.Message + ", and not whole: " + c.Message
+	}
 	switch ready.Reason {
 	case v1alpha1.ReasonSucceeded, v1alpha1.ReasonProgressing, v1alpha1.ReasonSuspended, v1alpha1.ReasonTerminating:
 		return ready.Message
 	default:
 		return strings.TrimSuffix(ready.Reason+": "+ready.Message, ": ")
 	}
+}
+
+// condition of the group's generation that is True; nil where there is none.
+func condition(group *v1alpha1.ApplicationGroup, kind string) *metav1.Condition {
+	c := apimeta.FindStatusCondition(group.Status.Conditions, kind)
+	if c == nil || c.Status != metav1.ConditionTrue || c.ObservedGeneration != group.Generation {
+		return nil
+	}
+	return c
 }
 
 // waits says what of a group nobody has looked at yet; empty where its status is about

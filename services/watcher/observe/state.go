@@ -15,7 +15,9 @@ type State string
 
 // The states. Every group is in one of them.
 const (
-	StateReady       State = "ready"
+	StateReady State = "ready"
+	// StateDegraded: it was rolled out, and is not what was rolled out any more.
+	StateDegraded    State = "degraded"
 	StateProgressing State = "progressing"
 	StateFailed      State = "failed"
 	StateSuspended   State = "suspended"
@@ -24,7 +26,7 @@ const (
 
 // States are all of them.
 func States() []State {
-	return []State{StateReady, StateProgressing, StateFailed, StateSuspended, StateDeleting}
+	return []State{StateReady, StateDegraded, StateProgressing, StateFailed, StateSuspended, StateDeleting}
 }
 
 // StateOf reads a group's state from its conditions. A group that nobody has looked at
@@ -38,6 +40,8 @@ func StateOf(group *v1alpha1.ApplicationGroup) State {
 		return StateSuspended
 	case underWay(group) || ready == nil || ready.ObservedGeneration != group.Generation:
 		return StateProgressing
+	case ready.Status == metav1.ConditionTrue && apimeta.IsStatusConditionTrue(group.Status.Conditions, v1alpha1.ConditionDegraded):
+		return StateDegraded
 	case ready.Status == metav1.ConditionTrue:
 		return StateReady
 	case ready.Status == metav1.ConditionFalse:
@@ -52,7 +56,7 @@ func StateOf(group *v1alpha1.ApplicationGroup) State {
 func UnderWay(group *v1alpha1.ApplicationGroup, now time.Time) time.Duration {
 	var since time.Time
 	switch StateOf(group) {
-	case StateReady, StateFailed, StateSuspended:
+	case StateReady, StateDegraded, StateFailed, StateSuspended:
 		return 0
 	case StateDeleting:
 		since = group.DeletionTimestamp.Time

@@ -26,6 +26,7 @@ func TestStateOf(t *testing.T) {
 	}{
 		"New":        {reason: "a group that nobody looked at is on its way since it was made", want: observe.StateProgressing, underWay: 2 * time.Hour},
 		"Ready":      {reason: "a group at rest", conditions: []metav1.Condition{ready(metav1.ConditionTrue, 3)}, want: observe.StateReady},
+		"Degraded":   {reason: "a group at rest, of which a release has gone", conditions: []metav1.Condition{ready(metav1.ConditionTrue, 3), {Type: v1alpha1.ConditionDegraded, Status: metav1.ConditionTrue}}, want: observe.StateDegraded},
 		"Old":        {reason: "what is said of another generation does not hold", conditions: []metav1.Condition{ready(metav1.ConditionTrue, 2)}, want: observe.StateProgressing, underWay: time.Hour},
 		"Failed":     {reason: "a group that failed and rests", conditions: []metav1.Condition{ready(metav1.ConditionFalse, 3)}, want: observe.StateFailed},
 		"GoingBack":  {reason: "a group on its way back is not at rest", conditions: []metav1.Condition{ready(metav1.ConditionFalse, 3), reconciling}, want: observe.StateProgressing, underWay: time.Minute},

@@ -68,6 +68,11 @@ func Summarize(w World) (groupstatus.Status, time.Duration) {
 	if v.stalled {
 		status.Conditions = append(status.Conditions, s.condition(v1alpha1.ConditionStalled, metav1.ConditionTrue, v.reason, v.message))
 	}
+	if v.status == metav1.ConditionTrue {
+		if text := degraded(old, status.Applications); text != "" {
+			status.Conditions = append(status.Conditions, s.condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonReleasesNotReady, text))
+		}
+	}
 	status.Conditions = append(status.Conditions, s.workflows()...)
 	return status, v.again
 }

@@ -10,7 +10,7 @@ import (
 
 // ownConditions are those that nobody but the watcher writes.
 var ownConditions = []string{
-	v1alpha1.ConditionReady, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled,
+	v1alpha1.ConditionReady, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled, v1alpha1.ConditionDegraded,
 	v1alpha1.ConditionForwardWorkflowSucceeded, v1alpha1.ConditionReverseWorkflowSucceeded,
 	v1alpha1.ConditionRollbackWorkflowSucceeded,
 }
