@@ -186,6 +186,7 @@ func (c *cluster) life(t *testing.T) {
 	}
 	made := c.all(t, rel)
 	certificates := c.certificates(t)
+	c.permissions(t)
 
 	for _, change := range []map[string]any{
 		{"log": map[string]any{"level": "debug"}},

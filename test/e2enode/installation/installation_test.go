@@ -17,16 +17,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"helm.sh/helm/v3/pkg/action"
 	corev1 "k8s.io/api/core/v1"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/examples"
 	"orkestra.dev/local/stack"
+	"orkestra.dev/pkg/events"
 	"orkestra.dev/test/e2enode/realnode"
 )
 
@@ -43,10 +42,14 @@ func TestInstallation(t *testing.T) {
 		{"bookinfo", i.bookinfo},
 		{"executor pods", i.executorPods},
 		{"doctor", i.doctor},
-		{"upgraded while groups roll out", i.upgraded},
-		{"upgraded, and NATS killed, while groups roll out", i.upgradedWithoutNATS},
+		{"upgraded, and NATS lost, while groups roll out", i.upgradedWithoutNATS},
 		{"uninstalled", i.uninstalled},
 		{"one process", i.oneProcess},
+		{"installed with three servers of NATS", i.installedRedundant},
+		{"upgraded to a password of ChartMuseum while groups roll out", i.upgraded},
+		{"webhooks by TLS", i.webhooks},
+		{"pods lost while groups roll out", i.losses},
+		{"uninstalled again", i.uninstall},
 	} {
 		if !t.Run(step.name, step.run) {
 			return
@@ -122,19 +125,9 @@ func (i *installation) doctor(t *testing.T) {
 	if err := stack.BuildServices(t.Context(), i.root, i.Stack.Bin, os.Stdout); err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	var reader corev1.Secret
-	if err := i.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "orkestra-nats-reader"}, &reader); err != nil {
-		t.Fatal(err)
-	}
-	args := []string{"doctor", "-o", "json", "--kubeconfig", i.Stack.Kubeconfig, "--nats-url", "tls://localhost:" + i.forwarded(t, "svc/orkestra-nats", "4222")}
-	for flag, file := range map[string]string{"--nats-ca": "ca.crt", "--nats-cert": "tls.crt", "--nats-key": "tls.key"} {
-		path := filepath.Join(dir, file)
-		if err := os.WriteFile(path, reader.Data[file], 0o600); err != nil {
-			t.Fatal(err)
-		}
-		args = append(args, flag, path)
-	}
+	nats := i.reader(t)
+	args := []string{"doctor", "-o", "json", "--kubeconfig", i.Stack.Kubeconfig, "--nats-url", nats.URL,
+		"--nats-ca", nats.CAFile, "--nats-cert", nats.CertFile, "--nats-key", nats.KeyFile}
 	out, err := exec.CommandContext(t.Context(), filepath.Join(i.Stack.Bin, "orkestra"), args...).Output()
 	var report struct {
 		Checks   []struct{ Check, Result, Detail string }
@@ -145,6 +138,27 @@ func (i *installation) doctor(t *testing.T) {
 	}
 	if err != nil || len(report.Findings) > 0 || len(report.Checks) < 10 {
 		t.Errorf("want nothing wrong: %v: %+v", err, report)
+	}
+}
+
+// reader is who may read the bundled bus, from outside of the cluster.
+func (i *installation) reader(t *testing.T) events.Options {
+	t.Helper()
+	dir := t.TempDir()
+	var reader corev1.Secret
+	if err := i.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "orkestra-nats-reader"}, &reader); err != nil {
+		t.Fatal(err)
+	}
+	file := func(name string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, reader.Data[name], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	return events.Options{
+		URL: "tls://localhost:" + i.forwarded(t, "svc/orkestra-nats", "4222"), Source: "orkestra://installation/test",
+		CAFile: file("ca.crt"), CertFile: file("tls.crt"), KeyFile: file("tls.key"),
 	}
 }
 
@@ -177,152 +191,6 @@ func (i *installation) forwarded(t *testing.T, what, port string) string {
 	}
 	t.Fatal("kubectl port-forward does not say which port it has")
 	return ""
-}
-
-// while something is done, groups roll out: a few at any time, whatever the machine can, until it is done.
-func (i *installation) while(t *testing.T, prefix string, do func()) []*v1alpha1.ApplicationGroup {
-	t.Helper()
-	out := []*v1alpha1.ApplicationGroup{i.Create(t, i.chain(prefix+"-0", "event", 5))}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	ended := make(chan error, 1)
-	go func() {
-		more, err := i.goOn(ctx, prefix)
-		out = append(out, more...)
-		ended <- err
-	}()
-	do()
-	cancel()
-	if err := <-ended; err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
-// goOn creates groups until the context ends, and then returns them.
-func (i *installation) goOn(ctx context.Context, prefix string) (out []*v1alpha1.ApplicationGroup, err error) {
-	const atOnce = 3
-	tick := time.NewTicker(2 * time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return out, nil
-		case <-tick.C:
-		}
-		var all v1alpha1.ApplicationGroupList
-		if err := i.Client.List(context.WithoutCancel(ctx), &all); err != nil {
-			return out, err
-		}
-		all.Items = slices.DeleteFunc(all.Items, func(g v1alpha1.ApplicationGroup) bool { return realnode.Ready(&g) })
-		if len(all.Items) >= atOnce {
-			continue
-		}
-		g := &v1alpha1.ApplicationGroup{}
-		if err := yaml.UnmarshalStrict(i.chain(fmt.Sprintf("%s-%d", prefix, len(out)+1), "event", 5), g); err != nil {
-			return out, err
-		}
-		if err := i.Client.Create(context.WithoutCancel(ctx), g); err != nil {
-			return out, err
-		}
-		out = append(out, g)
-	}
-}
-
-// upgraded: all services are replaced while groups roll out.
-func (i *installation) upgraded(t *testing.T) {
-	before := i.podsOf(t)
-	groups := i.while(t, "first", func() { i.upgrade(t, i.values("services", "debug"), true) })
-	i.arrived(t, groups, before)
-}
-
-// upgradedWithoutNATS: the bus goes at the same time.
-func (i *installation) upgradedWithoutNATS(t *testing.T) {
-	before := i.podsOf(t)
-	groups := i.while(t, "second", func() {
-		i.upgrade(t, i.values("services", "info"), false)
-		if err := i.Client.Delete(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "orkestra-nats-0"}}); err != nil {
-			t.Fatal(err)
-		}
-		i.replaced(t, before)
-	})
-	i.arrived(t, groups, before)
-}
-
-// arrived: no service runs that ran before, every group is ready, no release was installed twice, and each rollout had one
-// workflow.
-func (i *installation) arrived(t *testing.T, groups []*v1alpha1.ApplicationGroup, before []corev1.Pod) {
-	t.Helper()
-	replaced := i.replaced(t, before)
-	across := 0
-	for _, g := range groups {
-		i.Await(t, g)
-		ready := apimeta.FindStatusCondition(g.Status.Conditions, v1alpha1.ConditionReady).LastTransitionTime
-		if g.CreationTimestamp.Time.Before(replaced) && ready.After(replaced) {
-			across++
-		}
-		releases := i.Releases(t, g.Name)
-		if len(releases) != len(g.Spec.Applications) {
-			t.Errorf("group %s has %d releases, want %d", g.Name, len(releases), len(g.Spec.Applications))
-		}
-		for _, hr := range releases {
-			if len(hr.Status.History) != 1 || hr.Status.History[0].Version != 1 {
-				t.Errorf("release %s was not installed once: %+v", hr.Name, hr.Status.History)
-			}
-		}
-		if workflows := i.workflows(t, g.Name); len(workflows) != 1 {
-			t.Errorf("group %s has had the workflows %q, want one", g.Name, workflows)
-		}
-	}
-	t.Logf("%d groups, %d of them on their way when the first service was replaced", len(groups), across)
-	if across == 0 {
-		t.Error("no group was on its way when services were replaced: nothing was seen")
-	}
-	for _, g := range groups {
-		if err := i.Client.Delete(t.Context(), g); err != nil {
-			t.Error(err)
-		}
-	}
-	realnode.Poll(t, "the groups to go", func(ctx context.Context) error {
-		var left v1alpha1.ApplicationGroupList
-		if err := i.Client.List(ctx, &left); err != nil || len(left.Items) > 0 {
-			return fmt.Errorf("%d are left: %w", len(left.Items), err)
-		}
-		return nil
-	})
-}
-
-// replaced waits until no pod of a service is one of before, and returns when the first new one was made.
-func (i *installation) replaced(t *testing.T, before []corev1.Pod) (first time.Time) {
-	t.Helper()
-	isOurs := func(p corev1.Pod) bool {
-		return slices.Contains(stack.Services, p.Labels["app.kubernetes.io/component"])
-	}
-	old := map[string]bool{}
-	for _, p := range before {
-		old[p.Name] = true
-	}
-	realnode.Poll(t, "all services to be replaced", func(context.Context) error {
-		first = time.Time{}
-		n := 0
-		for _, p := range i.podsOf(t) {
-			if !isOurs(p) {
-				continue
-			}
-			if old[p.Name] {
-				return fmt.Errorf("%s is there", p.Name)
-			}
-			n++
-			if first.IsZero() || p.CreationTimestamp.Time.Before(first) {
-				first = p.CreationTimestamp.Time
-			}
-		}
-		if n != 2*len(stack.Services) {
-			return fmt.Errorf("%d pods of services", n)
-		}
-		return nil
-	})
-	return first
 }
 
 // uninstalled: what stays is what docs/install.md says.

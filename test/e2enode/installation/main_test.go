@@ -46,8 +46,14 @@ type installation struct {
 	*realnode.Cluster
 	root  string
 	chart *chart.Chart
-	// charts is the URL of a repository that pods reach.
-	charts string
+	// repository of charts, and its URL for pods.
+	repository *repository.Server
+	charts     string
+}
+
+// smallFiles are those of the chart small.
+var smallFiles = repository.Files{
+	"templates/configmap.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\ndata: {of: {{ .Release.Name }}}\n",
 }
 
 // begin brings a cluster up, and a chart repository beside it. They go when all went well.
@@ -111,10 +117,7 @@ func (i *installation) serve(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	err = charts.Add(small, "1.0.0", repository.Files{
-		"templates/configmap.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\ndata: {of: {{ .Release.Name }}}\n",
-	})
-	if err != nil {
+	if err := charts.Add(small, "1.0.0", smallFiles); err != nil {
 		t.Fatal(err)
 	}
 	apiServer, err := url.Parse(i.Config.Host)
@@ -136,7 +139,7 @@ func (i *installation) serve(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	i.charts = "http://" + listener.Addr().String()
+	i.repository, i.charts = charts, "http://"+listener.Addr().String()
 }
 
 // values of every installation here: images as `make images` tags them, and charts from an address that is not of the
@@ -168,9 +171,14 @@ func (i *installation) helm(t *testing.T) *action.Configuration {
 // install the chart and wait, as `helm install --wait` does.
 func (i *installation) install(t *testing.T, v values) {
 	t.Helper()
+	i.installChart(t, i.chart, v)
+}
+
+func (i *installation) installChart(t *testing.T, c *chart.Chart, v values) {
+	t.Helper()
 	install := action.NewInstall(i.helm(t))
 	install.ReleaseName, install.Namespace, install.Wait, install.Timeout = name, namespace, true, realnode.Patience
-	if _, err := install.RunWithContext(t.Context(), i.chart, v); err != nil {
+	if _, err := install.RunWithContext(t.Context(), c, v); err != nil {
 		t.Fatalf("installing: %v\n%s", err, strings.Join(i.pods(t), "\n"))
 	}
 }
