@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
@@ -169,6 +170,8 @@ type shared struct {
 	// several: what is the process's has to be told apart by service.
 	several bool
 	mapper  meta.RESTMapper
+	// setUp is closed when all services are set up, or need not be any more.
+	setUp <-chan struct{}
 	// kubernetes is the address of the API server.
 	kubernetes string
 }
@@ -185,7 +188,9 @@ func (p Process) run(ctx context.Context, o options) (err error) {
 	ctrl.SetLogger(logr.FromSlogHandler(slog.Default().Handler()))
 
 	services := p.running()
-	shared := &shared{options: o, log: log, several: len(p.Services) > 1}
+	settingUp, isSetUp := context.WithCancel(ctx)
+	defer isSetUp()
+	shared := &shared{options: o, log: log, several: len(p.Services) > 1, setUp: settingUp.Done()}
 	if shared.manager, err = o.manager(services); err != nil {
 		return err
 	}
@@ -205,6 +210,7 @@ func (p Process) run(ctx context.Context, o options) (err error) {
 			return err
 		}
 	}
+	isSetUp()
 	if err := shared.manager.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("adding /healthz: %w", err)
 	}
@@ -368,9 +374,13 @@ func (p *shared) member(s Service, log *slog.Logger) (ctrl.Manager, error) {
 }
 
 // restMapper is one for all services: which kinds there are is the same for each.
-func (p *shared) restMapper(c *rest.Config, h *http.Client) (mapper meta.RESTMapper, err error) {
+func (p *shared) restMapper(c *rest.Config, h *http.Client) (meta.RESTMapper, error) {
 	if p.mapper == nil {
-		p.mapper, err = apiutil.NewDynamicRESTMapper(c, h)
+		m, err := apiutil.NewDynamicRESTMapper(c, h)
+		if err != nil {
+			return nil, err
+		}
+		p.mapper = patient{RESTMapper: m, until: time.Now().Add(kindsTime), stop: p.setUp}
 	}
-	return p.mapper, err
+	return p.mapper, nil
 }
