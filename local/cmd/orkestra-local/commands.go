@@ -240,12 +240,16 @@ func welcome(out io.Writer, s *stack.Stack) error {
 		fmt.Fprintf(out, "NATS         %s\n", env["NATS_URL"])
 		fmt.Fprintf(out, "ChartMuseum  %s (username and password: files in %s)\n", env["CHARTMUSEUM_URL"], nearby(env["CHARTMUSEUM_CREDENTIALS"]))
 	}
+	status := "orkestra-local status"
+	if s.Dir != filepath.Dir(s.Bin) { // a second stack has the executables of the usual one
+		status += " --dir " + nearby(s.Dir)
+	}
 	_, err = fmt.Fprintf(out, `
 Next:
   . %s              # kubectl and orkestra on the PATH, all addresses in the environment
   kubectl get nodes
-  orkestra-local status
-`, nearby(filepath.Join(s.Dir, "env")))
+  %s
+`, nearby(filepath.Join(s.Dir, "env")), status)
 	return err
 }
 
