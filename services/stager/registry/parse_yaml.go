@@ -61,7 +61,7 @@ func (y *yamlReader) line(line []byte) error {
 	indent := len(content) - len(bytes.TrimLeft(content, " "))
 	content = content[indent:]
 	switch {
-	case len(bytes.TrimSpace(content)) == 0, content[0] == '#':
+	case len(content) == 0, content[0] == '#':
 		return y.more(line)
 	case content[0] == '\t', bytes.ContainsRune(content, '\r'):
 		return errNotLaidOut
