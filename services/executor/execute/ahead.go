@@ -67,7 +67,7 @@ func (s State) decisions() (out []*decision, forArgo bool) {
 		return out, false
 	}
 	var ahead []*decision
-	newWalk(s.Workflow, s.begun(), func(l place) bool {
+	newWalk(s.Workflow, s.begun(), func(l reached) bool {
 		d := active[l.task]
 		if d == nil {
 			want, planned := s.Plan[l.task]
@@ -146,12 +146,12 @@ func (s State) mayWait(a Actions, inFlight map[Key]bool, forArgo bool) time.Dura
 	return wait
 }
 
-// place is a leaf that a walk has come to: all that is before it is done.
-type place struct {
+// reached is a leaf that a walk has come to: all that is before it is done.
+type reached struct {
 	task string
 	// active: Argo has activated it, and it is not settled.
 	active bool
-	// suspended: it is settled from outside, and not run by Argo.
+	// suspended: it is settled from outside, and not run by Argo; and Argo gives it nothing.
 	suspended bool
 	// passed: something behind it was begun.
 	passed bool
@@ -165,10 +165,10 @@ type walk struct {
 	nodes     map[string]wfv1.NodeStatus // by path: the name without the workflow's
 	begun     map[string]bool            // paths of leaves, and of the DAGs that they are in
 	// done is asked once of each leaf that is come to and not settled.
-	done func(place) bool
+	done func(reached) bool
 }
 
-func newWalk(wf *wfv1.Workflow, begun map[string]bool, done func(place) bool) *walk {
+func newWalk(wf *wfv1.Workflow, begun map[string]bool, done func(reached) bool) *walk {
 	w := &walk{wf: wf, templates: map[string]*wfv1.Template{}, nodes: map[string]wfv1.NodeStatus{}, begun: map[string]bool{}, done: done}
 	for i := range wf.Spec.Templates {
 		w.templates[wf.Spec.Templates[i].Name] = &wf.Spec.Templates[i]
@@ -231,7 +231,7 @@ func (w *walk) dag(path string, dag *wfv1.DAGTemplate, passed bool) bool {
 func (w *walk) task(path, template string, passed bool) bool {
 	node, active := w.nodes[path]
 	if active && node.Fulfilled() {
-		return node.Phase == wfv1.NodeSucceeded || node.Phase == wfv1.NodeSkipped
+		return succeeded(node)
 	}
 	switch t := w.templates[template]; {
 	case t == nil:
@@ -239,8 +239,13 @@ func (w *walk) task(path, template string, passed bool) bool {
 	case t.DAG != nil:
 		return w.dag(path, t.DAG, passed)
 	default:
-		return w.done(place{task: path, active: active, suspended: t.Suspend != nil, passed: passed})
+		return w.done(reached{task: path, active: active, suspended: t.Suspend != nil && !t.Inputs.HasInputs(), passed: passed})
 	}
+}
+
+// succeeded says whether what depends on a node may begin.
+func succeeded(n wfv1.NodeStatus) bool {
+	return n.Phase == wfv1.NodeSucceeded || n.Phase == wfv1.NodeSkipped
 }
 
 // behind are the tasks that come before one in which something was begun. Those that
@@ -275,8 +280,8 @@ func understood(t *wfv1.DAGTask) bool {
 }
 
 func join(path, name string) string {
-	if path == "" {
-		return name
+	if path == "" || name == "" {
+		return path + name
 	}
 	return path + "." + name
 }

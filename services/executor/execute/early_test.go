@@ -41,7 +41,12 @@ func (s *sim) run(early bool, disturb func()) {
 func (s *sim) step(early bool) {
 	switch s.rng.IntN(8) {
 	case 0:
-		s.argo()
+		if s.rng.IntN(3) == 0 {
+			s.argoBehind()
+		} else {
+			s.argo()
+		}
+		s.wfBefore = s.wf.DeepCopy()
 	case 1, 2:
 		s.helm()
 	case 3:
@@ -59,7 +64,7 @@ func (s *sim) step(early bool) {
 // Whatever the order of events, a plan comes to the end to which it comes when only
 // what Argo has activated is begun, and nothing is begun that Argo could not have.
 func TestEarlyStartChangesNoOutcome(t *testing.T) {
-	ahead, failed := 0, 0
+	ahead, placed, failed := 0, 0, 0
 	for seed := range uint64(seeds) {
 		early, late := newSim(t, seed), newSim(t, seed)
 		early.run(true, nil)
@@ -70,19 +75,20 @@ func TestEarlyStartChangesNoOutcome(t *testing.T) {
 		if !early.wf.Status.Fulfilled() {
 			t.Errorf("seed %d does not end: %v", seed, early.ends())
 		}
-		if late.ahead > 0 {
-			t.Errorf("seed %d: %d releases were begun ahead of Argo without early start", seed, late.ahead)
+		if late.ahead > 0 || late.placed > 0 {
+			t.Errorf("seed %d: %d releases were begun, and %d nodes written, ahead of Argo without early start", seed, late.ahead, late.placed)
 		}
 		if early.wf.Status.Phase == wfv1.WorkflowFailed {
 			failed++
 		}
 		ahead += early.ahead
+		placed += early.placed
 		if t.Failed() {
 			t.FailNow()
 		}
 	}
-	if ahead < seeds || failed < seeds/10 {
-		t.Errorf("of %d plans, %d releases were begun ahead of Argo and %d failed: the plans say too little", seeds, ahead, failed)
+	if ahead < seeds || placed < seeds || failed < seeds/10 {
+		t.Errorf("of %d plans, %d releases were begun ahead of Argo, %d nodes were written ahead of it and %d failed: the plans say too little", seeds, ahead, placed, failed)
 	}
 }
 
@@ -166,6 +172,11 @@ func pod(task string, phase wfv1.NodePhase) func(*world) {
 	}
 }
 
+// walked: Argo has looked at the workflow.
+func walked(w *world) {
+	w.Workflow.Status.Nodes[workflow] = wfv1.NodeStatus{ID: workflow, Name: workflow, Type: wfv1.NodeTypeDAG, Phase: wfv1.NodeRunning, StartedAt: activated}
+}
+
 func TestNextAhead(t *testing.T) {
 	chain := map[string][]string{"a": nil, "b": {"a"}, "c": {"b"}}
 	ready := ours(time.Second)
@@ -185,9 +196,30 @@ func TestNextAhead(t *testing.T) {
 			want:   summary{Succeed: []string{"a"}},
 		},
 		"FarAhead": {
-			reason: "what Argo has not activated is done all the same, and settled later",
-			state:  newWorld(waits("a"), there("a", ready), wf(chain), there("b", ready, at("b"))),
-			want:   summary{Succeed: []string{"a"}, Apply: []string{"c"}},
+			reason: "what Argo has not activated is done all the same, and its node is written",
+			state:  newWorld(waits("a"), there("a", ready), wf(chain), walked, there("b", ready, at("b"))),
+			want:   summary{Succeed: []string{"a", "b"}, Apply: []string{"c"}},
+		},
+		"FarAheadOfTheFirstLook": {
+			reason: "before Argo's first look there is nothing to write nodes into",
+			state:  newWorld(wf(chain), there("a", ready, at("a")), there("b", ready, at("b")), func(w *world) { w.Workflow.Status.Phase = wfv1.WorkflowUnknown }),
+			want:   summary{Apply: []string{"c"}},
+		},
+		"FarAheadAndHeld": {
+			reason: "of a workflow that a user holds only what is active is settled",
+			state:  newWorld(waits("a"), there("a", ready), wf(chain), walked, there("b", ready, at("b")), func(w *world) { w.Workflow.Spec.Suspend = new(true) }),
+			want:   summary{Succeed: []string{"a"}},
+		},
+		"FarAheadOfAnotherGeneration": {
+			reason: "what the group has moved on from is stopped in a moment",
+			state:  newWorld(waits("a"), there("a", ready), wf(chain), walked, there("b", ready, at("b")), func(w *world) { w.Group.Generation = 3 }),
+			want:   summary{Succeed: []string{"a"}, Superseded: "generation 3 of group shop"},
+		},
+		"FarAheadOfAFailure": {
+			reason: "after a failure Argo says what becomes of the rest",
+			state: newWorld(waits("a"), there("a", ready), walked, there("b", ready, at("b")), pod("p", wfv1.NodeFailed),
+				wf(map[string][]string{"a": nil, "b": {"a"}, "p": nil}, "p")),
+			want: summary{Succeed: []string{"a"}},
 		},
 		"NotAsWanted": {
 			reason: "a parent that is ready with what an earlier workflow wrote is not done",

@@ -64,7 +64,10 @@ type Prepare struct {
 
 // Settle tells Argo the end of a node.
 type Settle struct {
+	// Node has no ID where Argo has not activated it: then it is written with its end.
 	Node Node
+	// Since is when what Argo has not activated was begun.
+	Since time.Time
 	// Phase is Succeeded or Failed.
 	Phase   wfv1.NodePhase
 	Message string
@@ -101,6 +104,7 @@ func Next(s State) (Actions, error) {
 	decisions, forArgo := s.decisions()
 	failing := s.failing(decisions)
 	ahead := s.Early && !failing
+	place := ahead && mayPlace(s.Workflow) && s.superseded() == ""
 	for _, d := range decisions {
 		v := d.verdict
 		switch {
@@ -110,7 +114,7 @@ func Next(s State) (Actions, error) {
 			continue
 		case v.Step == Begin && (ahead || !d.ahead):
 			begin = append(begin, d)
-		case d.ahead: // it is settled when Argo has activated it
+		case d.ahead && (!place || v.Step != Succeed): // it is settled when Argo has activated it
 		default:
 			s.settle(&a, d)
 		}
@@ -142,12 +146,25 @@ func Next(s State) (Actions, error) {
 func (s State) settle(a *Actions, d *decision) {
 	switch d.verdict.Step {
 	case Succeed:
-		a.Settle = append(a.Settle, Settle{Node: d.Node, Phase: wfv1.NodeSucceeded, StorageNamespace: s.unneeded(d.want)})
+		end := Settle{Node: d.Node, Phase: wfv1.NodeSucceeded, StorageNamespace: s.unneeded(d.want)}
+		if d.ahead {
+			end.Since = s.begunAt(d.want)
+		}
+		a.Settle = append(a.Settle, end)
 		a.Opens = a.Opens || s.Early && !plain(d.want)
 	case Fail:
 		a.Settle = append(a.Settle, Settle{Node: d.Node, Phase: wfv1.NodeFailed, Message: d.verdict.Message})
 	case Begin, Wait:
 	}
+}
+
+// begunAt is when this workflow began a release that is done; of one that it found to be
+// so, or that is gone, it is now.
+func (s State) begunAt(want plan.Node) time.Time {
+	if hr := s.Releases[KeyOf(want.Release)]; hr != nil && written(s.Owner(), hr) {
+		return startedAt(hr)
+	}
+	return s.Now
 }
 
 // decide says what comes next for a node.

@@ -1,7 +1,9 @@
 package execute_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	jsonpatch "github.com/evanphx/json-patch/v5"
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -38,8 +41,7 @@ type simLeaf struct {
 	kind    int
 	release execute.Key
 	before  []string
-	dags    []string // the DAG nodes that it is in
-	fails   bool     // what a pod comes to
+	fails   bool // what a pod comes to
 }
 
 // sim is a cluster with one workflow: an Argo that walks the flat order, a
@@ -50,8 +52,10 @@ type sim struct {
 	action plan.Action
 	leaves []*simLeaf
 	wf     *wfv1.Workflow
-	plan   map[string]plan.Node
-	group  *metav1.ObjectMeta
+	// wfBefore is the workflow as Argo may still have it.
+	wfBefore *wfv1.Workflow
+	plan     map[string]plan.Node
+	group    *metav1.ObjectMeta
 
 	releases, stale map[execute.Key]*helmv2.HelmRelease
 	version         int
@@ -61,7 +65,8 @@ type sim struct {
 
 	done  map[string]bool // releases that were done once, by the task that began them
 	begun map[string]bool
-	ahead int
+	// ahead are the releases that were begun ahead of Argo, placed the nodes that were written.
+	ahead, placed int
 }
 
 func newSim(t *testing.T, seed uint64) *sim {
@@ -86,12 +91,13 @@ func newSim(t *testing.T, seed uint64) *sim {
 		s.wf.Spec.Parallelism = new(int64(1 + rng.IntN(4)))
 	}
 	s.wf.Spec.Templates = []wfv1.Template{{Name: "wait", Suspend: &wfv1.SuspendTemplate{}}, {Name: "pod", Container: &corev1.Container{}}}
-	s.level("", "entry", nil, 1+rng.IntN(3), []int{1 + rng.IntN(3), 1 + rng.IntN(3)}, nil, execute.Key{})
+	s.wfBefore = s.wf
+	s.level("", "entry", nil, 1+rng.IntN(3), []int{1 + rng.IntN(3), 1 + rng.IntN(3)}, execute.Key{})
 	return s
 }
 
 // level makes a DAG of n tasks, each of which is a DAG or, at last, a leaf.
-func (s *sim) level(path, template string, before []string, n int, below []int, dags []string, release execute.Key) []string {
+func (s *sim) level(path, template string, before []string, n int, below []int, release execute.Key) []string {
 	var all []string
 	dag := &wfv1.DAGTemplate{}
 	parts := make([][]string, n)
@@ -110,7 +116,7 @@ func (s *sim) level(path, template string, before []string, n int, below []int, 
 			release = execute.Key{Namespace: "target", Name: strings.ReplaceAll(at, ".", "-")}
 		}
 		if len(below) == 0 {
-			l := &simLeaf{task: at, kind: s.rng.IntN(leafKinds), release: release, before: mine, dags: dags, fails: s.rng.IntN(15) == 0}
+			l := &simLeaf{task: at, kind: s.rng.IntN(leafKinds), release: release, before: mine, fails: s.rng.IntN(15) == 0}
 			if s.action == plan.Delete && l.kind != podLeaf || s.rng.IntN(2) == 0 {
 				l.kind = plainLeaf
 			}
@@ -118,7 +124,7 @@ func (s *sim) level(path, template string, before []string, n int, below []int, 
 			parts[i] = []string{at}
 		} else {
 			task.Template = "dag-" + at
-			parts[i] = s.level(at, task.Template, mine, below[0], below[1:], append(slices.Clone(dags), at), release)
+			parts[i] = s.level(at, task.Template, mine, below[0], below[1:], release)
 		}
 		dag.Tasks = append(dag.Tasks, task)
 		all = append(all, parts[i]...)
@@ -170,17 +176,22 @@ func (s *sim) put(hr *helmv2.HelmRelease) {
 	s.releases[execute.KeyOf(hr)] = hr
 }
 
-func (s *sim) node(task string) (wfv1.NodeStatus, bool) {
-	n, ok := s.wf.Status.Nodes["id-"+task]
+func (s *sim) node(path string) (wfv1.NodeStatus, bool) {
+	n, ok := s.wf.Status.Nodes[s.id(path)]
 	return n, ok
 }
 
-func (s *sim) phase(task string) wfv1.NodePhase {
-	n, _ := s.node(task)
+func (s *sim) id(path string) string {
+	return s.wf.NodeID(strings.TrimSuffix(workflow+"."+path, "."))
+}
+
+func (s *sim) phase(path string) wfv1.NodePhase {
+	n, _ := s.node(path)
 	return n.Phase
 }
 
-// argo looks at the workflow once.
+// argo looks at the workflow once, as Argo's executeDAG, executeDAGTask and assessDAGPhase
+// do (workflow/controller/dag.go).
 func (s *sim) argo() {
 	switch {
 	case s.wf.Status.Fulfilled() || s.wf.Spec.Suspend != nil:
@@ -190,64 +201,191 @@ func (s *sim) argo() {
 		return
 	}
 	s.wf.Status.Phase = wfv1.WorkflowRunning
-	running, failed := false, false
-	for _, l := range s.leaves { // in an order in which parents come first
-		n, there := s.node(l.task)
-		if !there {
-			n = s.activate(l)
-		}
-		running = running || !n.Fulfilled()
-		failed = failed || n.FailedOrError()
-	}
-	s.dags()
-	switch {
-	case running:
-	case failed:
+	s.dag("", s.template("entry").DAG)
+	switch s.phase("") {
+	case wfv1.NodeFailed:
 		s.wf.Status.Phase = wfv1.WorkflowFailed
-	default:
+	case wfv1.NodeSucceeded:
 		s.wf.Status.Phase = wfv1.WorkflowSucceeded
 	}
 }
 
-func (s *sim) activate(l *simLeaf) wfv1.NodeStatus {
-	n := wfv1.NodeStatus{ID: "id-" + l.task, Name: workflow + "." + l.task, Type: wfv1.NodeTypeSuspend, Phase: wfv1.NodeRunning, StartedAt: metav1.Time{Time: now}}
-	if l.kind == podLeaf {
-		n.Type = wfv1.NodeTypePod
+// argoBehind has Argo look at the workflow as it was some time ago, and put what it did onto
+// what is there now, as its reapplyUpdate does (workflow/controller/operator.go).
+func (s *sim) argoBehind() {
+	is, was := s.wf, s.wfBefore
+	s.wf = was.DeepCopy()
+	s.argo()
+	did := s.wf
+	s.wf = is
+	if is.Status.Fulfilled() {
+		return
 	}
-	for _, b := range l.before {
-		switch p := s.phase(b); {
-		case p == "" || p == wfv1.NodeRunning:
-			return wfv1.NodeStatus{}
-		case p != wfv1.NodeSucceeded:
-			n.Type, n.Phase = wfv1.NodeTypeSkipped, wfv1.NodeOmitted
+	for id, n := range did.Status.Nodes {
+		if have, there := is.Status.Nodes[id]; there && have.Fulfilled() && have.Phase != n.Phase {
+			return // "must never update completed node"
 		}
 	}
-	s.wf.Status.Nodes[n.ID] = n
-	return n
+	patch, err := jsonpatch.CreateMergePatch(s.json(was), s.json(did))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	merged, err := jsonpatch.MergePatch(s.json(is), patch)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.wf = &wfv1.Workflow{}
+	if err := json.Unmarshal(merged, s.wf); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
-// dags gives the DAGs in which something was activated their nodes.
-func (s *sim) dags() {
-	phases, begun := map[string]wfv1.NodePhase{}, map[string]bool{}
-	for _, l := range s.leaves {
-		for _, d := range l.dags {
-			leaf, there := s.node(l.task)
-			begun[d] = begun[d] || there
-			switch p, seen := phases[d]; {
-			case !leaf.Fulfilled() || p == wfv1.NodeRunning:
-				phases[d] = wfv1.NodeRunning
-			case leaf.Phase != wfv1.NodeSucceeded:
-				phases[d] = wfv1.NodeFailed
-			case !seen:
-				phases[d] = wfv1.NodeSucceeded
+func (s *sim) json(wf *wfv1.Workflow) []byte {
+	out, err := json.Marshal(wf)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return out
+}
+
+func (s *sim) template(name string) *wfv1.Template {
+	return &s.wf.Spec.Templates[slices.IndexFunc(s.wf.Spec.Templates, func(t wfv1.Template) bool { return t.Name == name })]
+}
+
+// dag executes the DAG at a path, which is empty for the whole.
+func (s *sim) dag(path string, dag *wfv1.DAGTemplate) {
+	if _, there := s.node(path); !there {
+		s.activate(path, wfv1.NodeTypeDAG, wfv1.NodeRunning)
+	}
+	targets, visited := map[string]bool{}, map[string]bool{}
+	for _, t := range dag.Tasks {
+		targets[t.Name] = true
+	}
+	for _, t := range dag.Tasks {
+		for _, d := range t.Dependencies {
+			delete(targets, d)
+		}
+	}
+	for _, t := range slices.Sorted(maps.Keys(targets)) {
+		s.task(path, dag, t, visited)
+	}
+	n, _ := s.node(path)
+	phases := map[string]wfv1.NodePhase{}
+	type branch struct {
+		id    string
+		phase wfv1.NodePhase
+	}
+	var queue []branch
+	for _, c := range n.Children {
+		queue = append(queue, branch{c, wfv1.NodeSucceeded})
+	}
+	for seen := map[branch]bool{}; len(queue) > 0; queue = queue[1:] {
+		b := queue[0]
+		if seen[b] {
+			continue
+		}
+		seen[b] = true
+		c, there := s.wf.Status.Nodes[b.id]
+		if !there || !c.Fulfilled() {
+			return
+		}
+		phase := b.phase
+		if c.Completed() {
+			phase = c.Phase
+		}
+		if !phases[b.id].FailedOrError() {
+			phases[b.id] = phase
+		}
+		for _, next := range c.Children {
+			queue = append(queue, branch{next, phase})
+		}
+	}
+	n.Phase = wfv1.NodeSucceeded
+	for _, t := range slices.Sorted(maps.Keys(targets)) {
+		switch p := phases[s.id(join(path, t))]; {
+		case p == "":
+			return
+		case p.FailedOrError():
+			n.Phase = wfv1.NodeFailed
+		}
+		n.OutboundNodes = append(n.OutboundNodes, s.outbound(s.id(join(path, t)))...)
+	}
+	s.wf.Status.Nodes[n.ID] = n
+}
+
+func join(path, name string) string { return strings.TrimPrefix(path+"."+name, ".") }
+
+// task executes one task of a DAG, after those on which it depends.
+func (s *sim) task(path string, dag *wfv1.DAGTemplate, name string, visited map[string]bool) {
+	at := join(path, name)
+	n, there := s.node(at)
+	if visited[name] || n.Fulfilled() {
+		return
+	}
+	visited[name] = true
+	t := dag.Tasks[slices.IndexFunc(dag.Tasks, func(t wfv1.DAGTask) bool { return t.Name == name })]
+	omit := false
+	for _, d := range t.Dependencies {
+		s.task(path, dag, d, visited)
+	}
+	for _, d := range t.Dependencies {
+		before, _ := s.node(join(path, d))
+		if !there && !before.Fulfilled() {
+			return
+		}
+		omit = omit || before.Phase != wfv1.NodeSucceeded
+	}
+	template := s.template(t.Template)
+	if !there {
+		kind, phase := wfv1.NodeTypeSuspend, wfv1.NodeRunning
+		switch {
+		case omit:
+			kind, phase = wfv1.NodeTypeSkipped, wfv1.NodeOmitted
+		case template.DAG != nil:
+			kind = wfv1.NodeTypeDAG
+		case template.Container != nil:
+			kind = wfv1.NodeTypePod
+		}
+		s.activate(at, kind, phase)
+		parents := []string{s.id(path)}
+		if len(t.Dependencies) > 0 {
+			parents = nil
+		}
+		for _, d := range t.Dependencies {
+			parents = append(parents, s.outbound(s.id(join(path, d)))...)
+		}
+		for _, p := range parents {
+			parent := s.wf.Status.Nodes[p]
+			if !slices.Contains(parent.Children, s.id(at)) {
+				parent.Children = append(slices.Clip(parent.Children), s.id(at))
 			}
+			s.wf.Status.Nodes[p] = parent
 		}
 	}
-	for d := range begun {
-		if begun[d] {
-			s.wf.Status.Nodes["id-"+d] = wfv1.NodeStatus{ID: "id-" + d, Name: workflow + "." + d, Type: wfv1.NodeTypeDAG, Phase: phases[d]}
-		}
+	if template.DAG != nil && !omit {
+		s.dag(at, template.DAG)
 	}
+}
+
+// activate is a new node at a path.
+func (s *sim) activate(path string, kind wfv1.NodeType, phase wfv1.NodePhase) {
+	id := s.id(path)
+	if s.wf.Status.Nodes == nil { // JSON leaves out what is empty
+		s.wf.Status.Nodes = wfv1.Nodes{}
+	}
+	s.wf.Status.Nodes[id] = wfv1.NodeStatus{ID: id, Name: strings.TrimSuffix(workflow+"."+path, "."), Type: kind, Phase: phase, StartedAt: metav1.Time{Time: now}}
+}
+
+func (s *sim) outbound(id string) []string {
+	n := s.wf.Status.Nodes[id]
+	if n.Type != wfv1.NodeTypeDAG {
+		return []string{id}
+	}
+	var out []string
+	for _, o := range n.OutboundNodes {
+		out = append(out, s.outbound(o)...)
+	}
+	return out
 }
 
 // helm goes on with one release; it reports whether there was one.
@@ -369,7 +507,16 @@ func (s *sim) look(early, stale, dies bool) bool {
 		if a.Later > 0 || len(a.Settle) == 0 {
 			return acted
 		}
+		if s.rng.IntN(4) == 0 { // Argo has written in between, and what was decided is done to what is there now
+			s.argo()
+			seen.Workflow = s.wf.DeepCopy()
+		}
 		wf, count := execute.Settled(seen.Workflow, a.Settle, now)
+		for _, n := range wf.Status.Nodes {
+			if _, before := seen.Workflow.Status.Nodes[n.ID]; !before && n.Type == wfv1.NodeTypeSuspend {
+				s.placed++
+			}
+		}
 		s.wf = wf
 		if !a.Opens || count == 0 {
 			return acted || count > 0

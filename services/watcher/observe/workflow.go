@@ -127,7 +127,8 @@ func isRelease(n wfv1.NodeStatus) bool {
 	return n.Type == wfv1.NodeTypeSuspend || n.Type == wfv1.NodeTypePod
 }
 
-// releaseNodes are the leaves, those that were activated first at the front.
+// releaseNodes are the leaves, each after all that come before it. When a node began does not
+// tell: that of a release which was begun ahead of Argo may have been activated after the next one was begun.
 func releaseNodes(wf *wfv1.Workflow) []wfv1.NodeStatus {
 	var nodes []wfv1.NodeStatus
 	for _, n := range wf.Status.Nodes {
@@ -135,10 +136,38 @@ func releaseNodes(wf *wfv1.Workflow) []wfv1.NodeStatus {
 			nodes = append(nodes, n)
 		}
 	}
+	depth := depths(wf.Status.Nodes)
 	slices.SortFunc(nodes, func(a, b wfv1.NodeStatus) int {
-		return cmp.Or(a.StartedAt.Compare(b.StartedAt.Time), strings.Compare(a.Name, b.Name))
+		return cmp.Or(depth[a.ID]-depth[b.ID], a.StartedAt.Compare(b.StartedAt.Time), strings.Compare(a.Name, b.Name))
 	})
 	return nodes
+}
+
+// depths are how many nodes come before each at most: Argo makes a node a child of what it
+// comes after.
+func depths(nodes wfv1.Nodes) map[string]int {
+	before := make(map[string]int, len(nodes))
+	for _, n := range nodes {
+		for _, c := range n.Children {
+			before[c]++
+		}
+	}
+	var next []string
+	for id := range nodes {
+		if before[id] == 0 {
+			next = append(next, id)
+		}
+	}
+	depth := make(map[string]int, len(nodes))
+	for ; len(next) > 0; next = next[1:] {
+		for _, c := range nodes[next[0]].Children {
+			depth[c] = max(depth[c], depth[next[0]]+1)
+			if before[c]--; before[c] == 0 {
+				next = append(next, c)
+			}
+		}
+	}
+	return depth
 }
 
 func taskOf(wf *wfv1.Workflow, n wfv1.NodeStatus) string {

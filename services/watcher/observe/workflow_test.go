@@ -40,6 +40,16 @@ func TestWorkflow(t *testing.T) {
 				events.NodeStarted{NodeRef: on("web.c")},
 			},
 		},
+		"Ahead": {
+			reason: "what comes before another is told before it, whenever its node was activated",
+			wf: workflow(events.WorkflowForward, wfv1.WorkflowRunning, dag("web"),
+				node("web.a", wfv1.NodeSucceeded, time.Second, ""), node("web.c", wfv1.NodeSucceeded, 3*time.Second, ""),
+				child("web", "web.c"), child("web.c", "web.a")),
+			want: []events.Payload{
+				events.NodeStarted{NodeRef: on("web.c")}, events.NodeSucceeded{NodeRef: on("web.c")},
+				events.NodeStarted{NodeRef: on("web.a")}, events.NodeSucceeded{NodeRef: on("web.a")},
+			},
+		},
 		"Succeeded": {
 			reason: "the end of a workflow is the last that is told of it",
 			wf:     workflow(events.WorkflowForward, wfv1.WorkflowSucceeded, node("web.a", wfv1.NodeSucceeded, 0, "")),

@@ -52,6 +52,15 @@ func workflow(kind events.WorkflowType, phase wfv1.WorkflowPhase, edit ...func(*
 	return wf
 }
 
+// child makes the node of one task come after that of another.
+func child(before, after string) func(*wfv1.Workflow) {
+	return func(wf *wfv1.Workflow) {
+		n := wf.Status.Nodes["id-"+before]
+		n.Children = append(n.Children, "id-"+after)
+		wf.Status.Nodes["id-"+before] = n
+	}
+}
+
 func node(task string, phase wfv1.NodePhase, started time.Duration, message string) func(*wfv1.Workflow) {
 	return func(wf *wfv1.Workflow) {
 		n := wfv1.NodeStatus{ID: "id-" + task, Name: wf.Name + "." + task, Type: wfv1.NodeTypeSuspend, Phase: phase, StartedAt: at(started), Message: message}
