@@ -125,11 +125,11 @@ type ChartStatus struct {
 	// +optional
 	LastTransitionTime *metav1.Time `json:"lastTransitionTime,omitempty"`
 
-	// Conditions of the chart's release.
+	// Conditions of the chart's release. They have one writer, and the API server keeps no record of who wrote which
+	// field of each: of a hundred releases that was a third of what a write of the status costs.
 	//
 	// +optional
-	// +listType=map
-	// +listMapKey=type
+	// +listType=atomic
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 

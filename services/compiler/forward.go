@@ -205,5 +205,6 @@ func (c *compiler) reject(ctx context.Context, group *v1alpha1.ApplicationGroup,
 // say writes the condition Compiled, beside what else there is to say.
 func (c *compiler) say(ctx context.Context, group *v1alpha1.ApplicationGroup, s groupstatus.Status, status metav1.ConditionStatus, reason, message string) error {
 	s.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionCompiled, Status: status, Reason: reason, Message: message}}
-	return groupstatus.Apply(ctx, c.client, fieldManager, group, s)
+	_, err := groupstatus.Apply(ctx, c.client, fieldManager, group, s)
+	return err
 }

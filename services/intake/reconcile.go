@@ -266,7 +266,8 @@ func (r *reconciler) sayOne(ctx context.Context, rollout events.Rollout, p event
 }
 
 func (r *reconciler) accepted(ctx context.Context, group *v1alpha1.ApplicationGroup, status metav1.ConditionStatus, reason, message string) error {
-	return groupstatus.Apply(ctx, r.client, fieldManager, group, groupstatus.Status{Conditions: []metav1.Condition{{
+	_, err := groupstatus.Apply(ctx, r.client, fieldManager, group, groupstatus.Status{Conditions: []metav1.Condition{{
 		Type: v1alpha1.ConditionAccepted, Status: status, Reason: reason, Message: message,
 	}}})
+	return err
 }

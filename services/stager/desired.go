@@ -237,7 +237,8 @@ func (s *stager) say(ctx context.Context, group *v1alpha1.ApplicationGroup, stat
 		describe(&a, apps[i], status == metav1.ConditionTrue)
 		st.Applications = append(st.Applications, a)
 	}
-	return groupstatus.Apply(ctx, s.client, fieldManager, group, st)
+	_, err := groupstatus.Apply(ctx, s.client, fieldManager, group, st)
+	return err
 }
 
 func describe(a *v1alpha1.ApplicationStatus, o outcome, staged bool) {

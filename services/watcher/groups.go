@@ -11,6 +11,7 @@ import (
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -35,6 +36,9 @@ const (
 	detailsDelay = time.Second
 	detailsShare = 20
 	detailsMost  = 30 * time.Second
+
+	// behindDelay is how long an informer is given to show what was written. It takes milliseconds.
+	behindDelay = 50 * time.Millisecond
 )
 
 // groups writes the status of groups.
@@ -47,10 +51,12 @@ type groups struct {
 	last map[string]written // by group
 }
 
-// written is when this process wrote a group's status last, and how long it took.
+// written is when this process wrote a group's status last, how long it took, and
+// the resourceVersion that the group has since.
 type written struct {
-	at   time.Time
-	took time.Duration
+	at      time.Time
+	took    time.Duration
+	version string
 }
 
 func setupGroups(e *service.Env, workers int) error {
@@ -127,6 +133,13 @@ func (r *groups) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 		}
 		return ctrl.Result{}, fmt.Errorf("reading group %s: %w", req.Name, err)
 	}
+	switch behind, err := r.behind(group); {
+	case err != nil:
+		return ctrl.Result{}, err
+	case behind:
+		// All that was written just now would be news once more.
+		return ctrl.Result{RequeueAfter: behindDelay}, nil
+	}
 	world, err := r.observe(ctx, group)
 	if err != nil {
 		return ctrl.Result{}, err
@@ -146,10 +159,11 @@ func (r *groups) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 		return ctrl.Result{}, err
 	}
 	begun := r.now()
-	if err := groupstatus.Apply(ctx, r.client, fieldManager, group, status); err != nil {
+	version, err := groupstatus.Apply(ctx, r.client, fieldManager, group, status)
+	if err != nil {
 		return ctrl.Result{}, err
 	}
-	r.wrote(req.Name, r.now().Sub(begun))
+	r.wrote(req.Name, r.now().Sub(begun), version)
 	return ctrl.Result{RequeueAfter: again}, nil
 }
 
@@ -186,14 +200,29 @@ func (r *groups) wait(group string) time.Duration {
 	return min(max(detailsDelay, detailsShare*last.took), detailsMost) - r.now().Sub(last.at)
 }
 
+// behind reports whether the informer has yet to show what this process has written.
+func (r *groups) behind(group *v1alpha1.ApplicationGroup) (bool, error) {
+	r.mu.Lock()
+	last := r.last[group.Name]
+	r.mu.Unlock()
+	if last.version == "" {
+		return false, nil
+	}
+	order, err := resourceversion.CompareResourceVersion(group.ResourceVersion, last.version)
+	if err != nil {
+		return false, fmt.Errorf("comparing the versions of group %s: %w", group.Name, err)
+	}
+	return order < 0, nil
+}
+
 func (r *groups) forget(group string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.last, group)
 }
 
-func (r *groups) wrote(group string, took time.Duration) {
+func (r *groups) wrote(group string, took time.Duration, version string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.last[group] = written{at: r.now(), took: took}
+	r.last[group] = written{at: r.now(), took: took, version: version}
 }

@@ -250,6 +250,63 @@ func TestAnnounce(t *testing.T) {
 }
 
 // What is told of a workflow, and how far its group is, is the same of what the cache keeps of it.
+// stale is a client whose informer shows a group as it was.
+type stale struct {
+	client.Client
+	group *v1alpha1.ApplicationGroup
+}
+
+func (s stale) Get(ctx context.Context, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+	if g, ok := o.(*v1alpha1.ApplicationGroup); ok {
+		s.group.DeepCopyInto(g)
+		return nil
+	}
+	return s.Client.Get(ctx, key, o, opts...)
+}
+
+func TestStatusIsNotWrittenTwice(t *testing.T) {
+	group := &v1alpha1.ApplicationGroup{ObjectMeta: metav1.ObjectMeta{Name: "shop", UID: "uid-shop", Generation: 1}}
+	c := fake.NewClientBuilder().WithScheme(newClient(t).Scheme()).WithObjects(group).WithStatusSubresource(group).Build()
+	before := &v1alpha1.ApplicationGroup{}
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(group), before); err != nil {
+		t.Fatal(err)
+	}
+	behind := stale{Client: c, group: before}
+	r := &groups{client: behind, now: time.Now, last: map[string]written{}}
+	req := reconcile.Request{NamespacedName: client.ObjectKeyFromObject(group)}
+	versions := func() string {
+		t.Helper()
+		now := &v1alpha1.ApplicationGroup{}
+		if err := c.Get(t.Context(), req.NamespacedName, now); err != nil {
+			t.Fatal(err)
+		}
+		return now.ResourceVersion
+	}
+	if _, err := r.Reconcile(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	wrote := versions()
+	if wrote == before.ResourceVersion {
+		t.Fatal("the first look says nothing of the group")
+	}
+	result, err := r.Reconcile(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := versions(); got != wrote {
+		t.Errorf("what the informer has yet to show is written again: version %s, then %s", wrote, got)
+	}
+	if result.RequeueAfter != behindDelay {
+		t.Errorf("looks again after %s, want %s", result.RequeueAfter, behindDelay)
+	}
+	if err := c.Get(t.Context(), req.NamespacedName, before); err != nil {
+		t.Fatal(err)
+	}
+	if result, err := r.Reconcile(t.Context(), req); err != nil || result.RequeueAfter == behindDelay {
+		t.Errorf("when it is shown it is not waited for: after %s, error %v", result.RequeueAfter, err)
+	}
+}
+
 func TestSlimTellsTheSame(t *testing.T) {
 	started := metav1.NewTime(time.Now().Add(-time.Minute).Truncate(time.Second))
 	node := func(id string, kind wfv1.NodeType, phase wfv1.NodePhase, message string) wfv1.NodeStatus {

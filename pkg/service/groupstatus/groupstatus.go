@@ -53,7 +53,8 @@ func RolloutOf(group *v1alpha1.ApplicationGroup) events.Rollout {
 // Apply writes s under fieldManager by server-side apply. Nothing is written
 // where the group, as given, says all of it already under that manager. A group
 // that is gone, or is another one by now (UID), is a success: there is nobody to tell.
-func Apply(ctx context.Context, c client.Client, fieldManager string, group *v1alpha1.ApplicationGroup, s Status) error {
+// It returns the resourceVersion that the group has with it, or an empty one where nothing was written.
+func Apply(ctx context.Context, c client.Client, fieldManager string, group *v1alpha1.ApplicationGroup, s Status) (resourceVersion string, err error) {
 	conditions := make([]metav1.Condition, len(s.Conditions))
 	for i, cond := range s.Conditions {
 		conditions[i] = complete(cond, group)
@@ -69,7 +70,7 @@ func Apply(ctx context.Context, c client.Client, fieldManager string, group *v1a
 	}
 	said, err := says(group, desired, fieldManager)
 	if err != nil || said {
-		return err
+		return "", err
 	}
 	patch, err := json.Marshal(map[string]any{
 		"apiVersion": v1alpha1.GroupVersion.String(),
@@ -78,7 +79,7 @@ func Apply(ctx context.Context, c client.Client, fieldManager string, group *v1a
 		"status":     desired,
 	})
 	if err != nil {
-		return fmt.Errorf("encoding the status of group %s: %w", group.Name, err)
+		return "", fmt.Errorf("encoding the status of group %s: %w", group.Name, err)
 	}
 	live := &v1alpha1.ApplicationGroup{ObjectMeta: metav1.ObjectMeta{Name: group.Name}}
 	err = c.Status().Patch(ctx, live, client.RawPatch(types.ApplyPatchType, patch),
@@ -86,11 +87,11 @@ func Apply(ctx context.Context, c client.Client, fieldManager string, group *v1a
 	switch {
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
 		// With force, the one conflict that is left is that of the UID.
-		return nil
+		return "", nil
 	case err != nil:
-		return fmt.Errorf("applying the status of group %s as %s: %w", group.Name, fieldManager, err)
+		return "", fmt.Errorf("applying the status of group %s as %s: %w", group.Name, fieldManager, err)
 	}
-	return nil
+	return live.ResourceVersion, nil
 }
 
 func complete(c metav1.Condition, group *v1alpha1.ApplicationGroup) metav1.Condition {

@@ -65,7 +65,10 @@ func TestEachManagerHasItsFieldsOfAnApplication(t *testing.T) {
 	staged := v1alpha1.ChartStatus{Chart: "redis", Version: "1.2.3", Staged: true}
 	running := v1alpha1.ChartStatus{
 		Phase: v1alpha1.ReleaseReady, LastTransitionTime: &since,
-		Conditions: []metav1.Condition{{Type: "Ready", Status: metav1.ConditionTrue, LastTransitionTime: since}},
+		Conditions: []metav1.Condition{
+			{Type: "Ready", Status: metav1.ConditionTrue, LastTransitionTime: since},
+			{Type: "Released", Status: metav1.ConditionTrue, LastTransitionTime: since},
+		},
 	}
 	both := v1alpha1.ChartStatus{
 		Chart: staged.Chart, Version: staged.Version, Staged: true,
@@ -86,12 +89,15 @@ func TestEachManagerHasItsFieldsOfAnApplication(t *testing.T) {
 	g := &v1alpha1.ApplicationGroup{Status: application(both)}
 	g.ManagedFields = []metav1.ManagedFieldsEntry{
 		wrote("stager", `"f:chart":{},"f:version":{},"f:staged":{}`),
-		wrote("watcher", `"f:phase":{},"f:lastTransitionTime":{},"f:conditions":{".":{},"k:{\"type\":\"Ready\"}":{".":{},"f:type":{},"f:status":{}}}`),
+		wrote("watcher", `"f:phase":{},"f:lastTransitionTime":{},"f:conditions":{}`),
+		wrote("older", `"f:phase":{},"f:lastTransitionTime":{},"f:conditions":{".":{},"k:{\"type\":\"Ready\"}":{".":{},"f:type":{},"f:status":{}}}`),
 	}
 	newer, failed, unstaged := staged, running, staged
 	newer.Version = "1.2.4"
 	failed.Phase = v1alpha1.ReleaseFailed
 	unstaged.Staged = false
+	fewer := running
+	fewer.Conditions = running.Conditions[:1]
 	unversioned := staged
 	unversioned.Version = ""
 	for name, tc := range map[string]struct {
@@ -103,6 +109,8 @@ func TestEachManagerHasItsFieldsOfAnApplication(t *testing.T) {
 		"the watcher has said it":                           {"watcher", running, true},
 		"another version is news":                           {"stager", newer, false},
 		"another phase is news":                             {"watcher", failed, false},
+		"a condition of a release that is given up must go": {"watcher", fewer, false},
+		"who recorded it by condition says it once more":    {"older", running, false},
 		"a version that is given up must go":                {"stager", unversioned, false},
 		"false is said by saying nothing, and must be said": {"stager", unstaged, false},
 	} {

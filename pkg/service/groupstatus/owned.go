@@ -38,30 +38,25 @@ func tree(status v1alpha1.ApplicationGroupStatus) (map[string]any, error) {
 	if err := json.Unmarshal(raw, &out); err != nil {
 		return nil, err
 	}
-	return keyed(out).(map[string]any), nil
+	for _, list := range []string{"conditions", "applications"} {
+		if elements, ok := out[list].([]any); ok {
+			out[list] = keyed(elements)
+		}
+	}
+	return out, nil
 }
 
-// keyed makes a map of each list whose elements have a key, under the keys by which
-// managed fields name them. There are two kinds of list in a status: conditions, by
-// type, and applications, by name.
-func keyed(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		for name, value := range v {
-			v[name] = keyed(value)
+// keyed makes a map of a list whose elements have a key, under the keys by which
+// managed fields name them. There are two such lists in a status: conditions, by
+// type, and applications, by name. The conditions of a release are one value.
+func keyed(elements []any) map[string]any {
+	out := make(map[string]any, len(elements))
+	for _, element := range elements {
+		if fields, ok := element.(map[string]any); ok { // they are structs
+			out[keyOf(fields)] = fields
 		}
-	case []any:
-		out := map[string]any{}
-		for _, element := range v {
-			fields, ok := element.(map[string]any)
-			if !ok {
-				return v
-			}
-			out[keyOf(fields)] = keyed(element)
-		}
-		return out
 	}
-	return v
+	return out
 }
 
 func keyOf(fields map[string]any) string {
