@@ -45,7 +45,7 @@ const (
 	// parallel is how many charts of one group are fetched, pushed or applied at a time.
 	parallel = 8
 	// notice is how long a group is staged before its status says so.
-	notice = 300 * time.Millisecond
+	notice = time.Second
 )
 
 type options struct {
