@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
@@ -52,8 +54,9 @@ type reader struct {
 	namespace string
 	plans     *plans
 	// recent is nil where all is read live.
-	recent *recent
-	now    func() time.Time
+	recent   *recent
+	unpacked unpacked
+	now      func() time.Time
 	// early: releases are begun ahead of Argo.
 	early bool
 }
@@ -76,7 +79,7 @@ func (r *reader) observe(ctx context.Context, w wake) (*seen, error) {
 	}
 	s.Now = r.now()
 	if s.live {
-		if err := s.hydrate(); err != nil {
+		if err := r.hydrate(s); err != nil {
 			return nil, err
 		}
 	}
@@ -114,7 +117,7 @@ func (r *reader) hearsay(ctx context.Context, s *seen, w wake) error {
 		return err
 	}
 	s.stored = heard
-	if err := s.hydrate(); err != nil {
+	if err := r.hydrate(s); err != nil {
 		return err
 	}
 	if !execute.Activated(s.Workflow, w.activated) {
@@ -152,7 +155,7 @@ func (r *reader) reread(ctx context.Context, s *seen) error {
 		return another(wf.Name)
 	}
 	s.stored = wf
-	return s.hydrate()
+	return r.hydrate(s)
 }
 
 func another(workflow string) error { return events.Superseded("another workflow " + workflow) }
@@ -175,16 +178,59 @@ func (r *reader) unchanged(ctx context.Context, wf *wfv1.Workflow) (bool, error)
 }
 
 // hydrate gives the workflow its nodes, whichever way Argo has stored them.
-func (s *seen) hydrate() error {
-	s.Workflow = s.stored.DeepCopy()
-	if s.Workflow.Status.IsOffloadNodeStatus() {
+func (r *reader) hydrate(s *seen) error {
+	s.Workflow = s.stored
+	if s.stored.Status.IsOffloadNodeStatus() {
 		return events.Terminal(reasonOffloadedWorkflow, fmt.Errorf(
 			"workflow %s keeps its nodes in a database that Orkestra cannot see: switch Argo's nodeStatusOffLoad off", s.stored.Name))
 	}
+	if s.stored.Status.CompressedNodes == "" {
+		return nil
+	}
+	if wf := r.unpacked.of(s.stored); wf != nil {
+		s.Workflow = wf
+		return nil
+	}
+	s.Workflow = s.stored.DeepCopy()
 	if err := packer.DecompressWorkflow(s.Workflow); err != nil {
 		return fmt.Errorf("decompressing workflow %s: %w", s.stored.Name, err)
 	}
+	r.unpacked.note(s.Workflow)
 	return nil
+}
+
+// unpacked are large workflows with their nodes decompressed: each is looked at many times before it
+// changes. The zero value is empty.
+type unpacked struct {
+	mu   sync.Mutex
+	byID map[types.UID]*wfv1.Workflow
+}
+
+// of is the workflow as it was noted; nil where that was another version of it.
+func (u *unpacked) of(stored *wfv1.Workflow) *wfv1.Workflow {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if wf := u.byID[stored.UID]; wf != nil && wf.ResourceVersion == stored.ResourceVersion {
+		return wf
+	}
+	return nil
+}
+
+// note keeps a workflow. It is not to be changed.
+func (u *unpacked) note(wf *wfv1.Workflow) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.byID == nil {
+		u.byID = map[types.UID]*wfv1.Workflow{}
+	}
+	u.byID[wf.UID] = wf
+}
+
+// keep forgets all workflows but these.
+func (u *unpacked) keep(running map[types.UID]bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	maps.DeleteFunc(u.byID, func(uid types.UID, _ *wfv1.Workflow) bool { return !running[uid] })
 }
 
 func (r *reader) workflow(ctx context.Context, name string) (*wfv1.Workflow, error) {

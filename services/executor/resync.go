@@ -78,6 +78,7 @@ func (r *resync) once(ctx context.Context) error {
 	}
 	err := looks.Wait()
 	r.plans.keep(uids)
+	r.reader.unpacked.keep(uids)
 	r.own.keep(uids)
 	return err
 }
@@ -89,7 +90,7 @@ func (r *resync) nudge(ctx context.Context, name string) error {
 		return err
 	}
 	s := &seen{stored: stored}
-	if err := s.hydrate(); err != nil {
+	if err := r.reader.hydrate(s); err != nil {
 		return err
 	}
 	if !execute.Stalled(s.Workflow, r.now()) {

@@ -32,10 +32,10 @@ const (
 
 	// detailsDelay is how long details are collected before they are written, and
 	// detailsShare times what the last write took, up to detailsMost: the status of
-	// a thousand releases costs the API server a second.
+	// a thousand releases costs the API server four seconds.
 	detailsDelay = time.Second
 	detailsShare = 20
-	detailsMost  = 30 * time.Second
+	detailsMost  = time.Minute
 
 	// behindDelay is how long an informer is given to show what was written. It takes milliseconds.
 	behindDelay = 50 * time.Millisecond

@@ -131,10 +131,14 @@ func run(ctx context.Context, o stack.Options, timeout time.Duration) error {
 			errors.New("the logs of the services are in .local/log; `make status` lists them"))
 	}
 	report(recorder, applied, up)
-	fmt.Print(`
+	settings, down := ".local/env", "make down"
+	if o.Dir != "" {
+		settings, down = filepath.Join(o.Dir, "env"), "go run ./local/cmd/orkestra-local down --dir "+o.Dir
+	}
+	fmt.Printf(`
 Try next, in a shell with the stack's settings:
 
-  . .local/env
+  . %s
   kubectl get applicationgroups                 # the group, as any tool sees it
   kubectl get helmreleases -A                   # the releases it became
   orkestra events --group bookinfo              # what the services said on the way
@@ -142,8 +146,8 @@ Try next, in a shell with the stack's settings:
     '[{"op":"replace","path":"/spec/applications/1/spec/release/values/reviews/replicaCount","value":3}]'
   orkestra status bookinfo --watch              # ... and what came of it
   kubectl delete ag bookinfo                    # all of it again, in reverse
-  make down                                     # leave nothing behind
-`)
+  %-45s # leave nothing behind
+`, settings, down)
 	return nil
 }
 

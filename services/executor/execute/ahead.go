@@ -20,9 +20,10 @@ const (
 	// that Argo is at work for a tenth of the time.
 	settleShare = 10
 	// settleLeast is not worth another look; settleMost is what a user may wait for to see
-	// a node end.
+	// a node end, and the details of a group. At a thousand releases a look takes Argo seconds: where
+	// nodes are settled more often than that, it drops most of what it did (a conflict).
 	settleLeast = 50 * time.Millisecond
-	settleMost  = 5 * time.Second
+	settleMost  = 30 * time.Second
 )
 
 // Open says whether Argo may still activate nodes of the workflow. It has no phase until
