@@ -334,5 +334,5 @@ func (r *reader) inventory(ctx context.Context, s *seen) (map[execute.Key]*helmv
 			return nil, fmt.Errorf("reading HelmRelease %s: %w", key, err)
 		}
 	}
-	return out, r.recent.overlay(owner, out)
+	return out, r.recent.overlay(s.Rollout, out)
 }

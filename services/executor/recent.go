@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/events"
 )
 
 // recent is what this process knows without a read: what its informers hold, or, where they
@@ -68,9 +69,10 @@ func (r *recent) wroteRelease(hr *helmv2.HelmRelease) {
 	}
 }
 
-// overlay puts releases of a group that this process has written over those of the informer
-// that are older. The owner is the group as labels have it.
-func (r *recent) overlay(owner string, releases map[client.ObjectKey]*helmv2.HelmRelease) error {
+// overlay puts releases of a rollout's group that this process has written over those of the informer
+// that are older. One that was deleted is never shown by it again: of an earlier group of the same name it would
+// be taken for one that is still there.
+func (r *recent) overlay(rollout events.Rollout, releases map[client.ObjectKey]*helmv2.HelmRelease) error {
 	if r == nil {
 		return nil
 	}
@@ -79,7 +81,7 @@ func (r *recent) overlay(owner string, releases map[client.ObjectKey]*helmv2.Hel
 		if err != nil {
 			return err
 		}
-		if later != nil && later.Labels[v1alpha1.LabelOwner] == owner {
+		if later != nil && later.Annotations[v1alpha1.AnnotationGroupUID] == rollout.UID {
 			releases[key] = later
 		}
 	}

@@ -187,6 +187,23 @@ func TestOwnReleaseIsNotForgotten(t *testing.T) {
 	}
 }
 
+// A release of an earlier group of the same name, that this process has deleted a moment ago, is not there.
+func TestReleaseOfAnEarlierGroupIsForgotten(t *testing.T) {
+	c, _ := heard(t, []string{"web"})
+	c.writer.reader.recent.wroteRelease(&helmv2.HelmRelease{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "target", Name: "web", UID: "uid-before", ResourceVersion: "999", DeletionTimestamp: &metav1.Time{Time: time.Now()},
+		Labels:      map[string]string{v1alpha1.LabelHeritage: v1alpha1.Heritage, v1alpha1.LabelOwner: "shop"},
+		Annotations: map[string]string{v1alpha1.AnnotationGroupUID: "uid-of-an-earlier-shop"},
+	}})
+	c.mustLook()
+	if hr := c.release("web"); hr == nil || hr.Annotations[v1alpha1.AnnotationGroupUID] != "uid-shop" {
+		t.Errorf("the release of the group is not written: %v", hr)
+	}
+	if phase := c.nodes()["web"]; phase != string(wfv1.NodeRunning) {
+		t.Errorf("its node is %s", phase)
+	}
+}
+
 // What the informer shows is believed as soon as it is as new.
 func TestInformerCatchesUp(t *testing.T) {
 	at := func(version string) *helmv2.HelmRelease {
