@@ -125,8 +125,8 @@ type ChartStatus struct {
 	// +optional
 	LastTransitionTime *metav1.Time `json:"lastTransitionTime,omitempty"`
 
-	// Conditions of the chart's release. They have one writer, and the API server keeps no record of who wrote which
-	// field of each: of a hundred releases that was a third of what a write of the status costs.
+	// Conditions of the chart's release. They are one value, with one writer: a record of who wrote which
+	// field of each is dear (docs/benchmarks/costs.md).
 	//
 	// +optional
 	// +listType=atomic

@@ -41,7 +41,7 @@ type simLeaf struct {
 	fails   bool // what a pod comes to
 }
 
-// sim is a cluster with one workflow: an Argo that walks the flat order, a
+// sim is a cluster with one workflow: an Argo that walks its templates, a
 // helm-controller, and executors that look at any time, at old releases, and die.
 type sim struct {
 	t      *testing.T
