@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
@@ -54,7 +55,12 @@ type Edge struct {
 type Recorder struct {
 	mu       sync.Mutex
 	releases map[string]*Release // by UID
+	// asked is when a list was asked for of which nothing has been seen, listed when the first of one was seen.
+	asked, listed time.Time
 }
+
+// listLasts is within what time the first of a list comes after it was asked for, and all of it after the first.
+const listLasts = time.Second
 
 // Record starts to watch; it returns when what is there has been seen. The watch
 // ends with ctx.
@@ -64,7 +70,7 @@ func Record(ctx context.Context, config *rest.Config) (*Recorder, error) {
 		return nil, fmt.Errorf("making a client: %w", err)
 	}
 	r := &Recorder{releases: map[string]*Release{}}
-	factory := dynamicinformer.NewDynamicSharedInformerFactory(client, 0)
+	factory := dynamicinformer.NewFilteredDynamicSharedInformerFactory(client, 0, metav1.NamespaceAll, r.request)
 	informer := factory.ForResource(helmReleases).Informer()
 	_, err = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(o any) { r.see(o, false) },
@@ -78,11 +84,35 @@ func Record(ctx context.Context, config *rest.Config) (*Recorder, error) {
 	if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
 		return nil, fmt.Errorf("watching HelmReleases: %w", context.Cause(ctx))
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked, r.listed = time.Time{}, time.Time{} // of what was there nobody asks for the order
 	return r, nil
 }
 
+// request hears of each request of the informer's: those for a list, by themselves or at the beginning of a watch, come
+// when the watch was lost.
+func (r *Recorder) request(o *metav1.ListOptions) {
+	if o.SendInitialEvents != nil || !o.AllowWatchBookmarks {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.asked = time.Now()
+	}
+}
+
+// clock is when what is seen now was seen. All of a list is seen at one time: it comes in no order that says what was first.
+func (r *Recorder) clock(now time.Time) time.Time {
+	if !r.asked.IsZero() && now.Sub(r.asked) < listLasts {
+		r.listed = now
+	}
+	r.asked = time.Time{}
+	if now.Sub(r.listed) < listLasts {
+		return r.listed
+	}
+	return now
+}
+
 func (r *Recorder) see(o any, deleted bool) {
-	now := time.Now()
 	if unknown, ok := o.(cache.DeletedFinalStateUnknown); ok {
 		o = unknown.Obj
 	}
@@ -92,6 +122,7 @@ func (r *Recorder) see(o any, deleted bool) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	now := r.clock(time.Now())
 	rel := r.releases[string(u.GetUID())]
 	if rel == nil {
 		rel = &Release{UID: string(u.GetUID()), Namespace: u.GetNamespace(), Name: u.GetName(), Created: now}

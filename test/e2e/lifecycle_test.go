@@ -82,14 +82,20 @@ func TestBookinfo(t *testing.T) {
 	deleteInReverse(t, name)
 }
 
-// inOrder fails where a release was created before its parents were ready.
+// inOrder fails where a release was created before its parents were ready. The watch that tells may have to find the
+// API server again first.
 func inOrder(t *testing.T, group string, want int) {
 	t.Helper()
-	list := env.recorder.Releases(group)
-	live := slices.DeleteFunc(list, func(r timing.Release) bool { return !r.Deleted.IsZero() })
-	if len(live) != want {
-		t.Fatalf("the watch saw %d releases of group %s, want %d", len(live), group, want)
-	}
+	eventually(t, time.Minute, "the watch to see the releases of group "+group, func(context.Context) error {
+		live := slices.DeleteFunc(env.recorder.Releases(group), func(r timing.Release) bool { return !r.Deleted.IsZero() })
+		if len(live) != want {
+			return fmt.Errorf("it saw %d, want %d", len(live), want)
+		}
+		if i := slices.IndexFunc(live, func(r timing.Release) bool { return r.Ready.IsZero() }); i >= 0 {
+			return fmt.Errorf("%s is not ready", live[i].Name)
+		}
+		return nil
+	})
 	for _, e := range env.recorder.Edges(group) {
 		if e.Overhead < 0 {
 			t.Errorf("%s was created %s before %s was ready", e.Child, -e.Overhead, e.Parent)
