@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	"github.com/argoproj/argo-workflows/v3/workflow/templateresolution"
+	"github.com/argoproj/argo-workflows/v3/workflow/validate"
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
@@ -144,7 +146,17 @@ func forward(t *testing.T, group *v1alpha1.ApplicationGroup, staged []events.Sta
 	if err != nil {
 		t.Fatal(err)
 	}
+	argoAccepts(t, p.Workflow)
 	return p
+}
+
+// argoAccepts shows a workflow to Argo's own validator, whole.
+func argoAccepts(t *testing.T, wf *wfv1.Workflow) {
+	t.Helper()
+	none := &templateresolution.NullClusterWorkflowTemplateGetter{}
+	if err := validate.ValidateWorkflow(nil, none, wf.DeepCopy(), nil, validate.ValidateOpts{Submit: true}); err != nil {
+		t.Errorf("Argo refuses workflow %s: %v", wf.Name, err)
+	}
 }
 
 func reverse(t *testing.T, group *v1alpha1.ApplicationGroup, live []helmv2.HelmRelease) *compile.Plan {
@@ -153,6 +165,7 @@ func reverse(t *testing.T, group *v1alpha1.ApplicationGroup, live []helmv2.HelmR
 	if err != nil {
 		t.Fatal(err)
 	}
+	argoAccepts(t, p.Workflow)
 	return p
 }
 
