@@ -60,7 +60,7 @@ func (w *writer) proceed(ctx context.Context, s *seen) (overtaken []execute.Key,
 		case a.Superseded != "" && !s.groupLive:
 			// The informer may not have seen a new group yet.
 			s.groupLive = true
-			if s.Group, err = w.reader.group(ctx, s.Rollout.Group, s.groupLive); err != nil {
+			if s.Group, err = w.reader.group(ctx, s); err != nil {
 				return nil, err
 			}
 		case begins:

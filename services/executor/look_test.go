@@ -115,7 +115,10 @@ func newClusterOf(t *testing.T, on interceptor.Funcs, nodes []plan.Node, objects
 	for _, secret := range secrets {
 		objects = append(objects, secret)
 	}
+	// An API server has this index of everything.
+	name := func(o client.Object) []string { return []string{o.GetName()} }
 	c := fake.NewClientBuilder().WithScheme(s).WithStatusSubresource(&helmv2.HelmRelease{}).
+		WithIndex(&wfv1.Workflow{}, metav1.ObjectNameField, name).WithIndex(&v1alpha1.ApplicationGroup{}, metav1.ObjectNameField, name).
 		WithObjects(objects...).WithInterceptorFuncs(on).Build()
 	return &cluster{WithWatch: c, t: t, writer: &writer{
 		reader: &reader{cached: c, live: c, namespace: namespace, plans: newPlans(c), now: time.Now},

@@ -92,7 +92,7 @@ func (r *reader) observe(ctx context.Context, w wake) (*seen, error) {
 	}
 	var err error
 	s.groupLive = w.live
-	if s.Group, err = r.group(ctx, s.Rollout.Group, s.groupLive); err != nil {
+	if s.Group, err = r.group(ctx, s); err != nil {
 		return nil, err
 	}
 	if s.Plan, err = r.plans.of(ctx, s.Workflow); err != nil {
@@ -138,7 +138,7 @@ func (r *reader) refresh(ctx context.Context, s *seen) error {
 		}
 	}
 	var err error
-	if s.Group, err = r.group(ctx, s.Rollout.Group, s.groupLive); err != nil {
+	if s.Group, err = r.group(ctx, s); err != nil {
 		return err
 	}
 	s.Now, s.acted, s.live = r.now(), false, true
@@ -163,13 +163,12 @@ func another(workflow string) error { return events.Superseded("another workflow
 // unchanged asks whether a workflow still is as it was seen. Mostly it is, and of a large group it takes longer to
 // read, send and parse than it takes to begin a release.
 func (r *reader) unchanged(ctx context.Context, wf *wfv1.Workflow) (bool, error) {
-	now := &metav1.PartialObjectMetadata{}
-	now.SetGroupVersionKind(wfv1.SchemeGroupVersion.WithKind(workflow.WorkflowKind))
-	switch err := r.live.Get(ctx, client.ObjectKeyFromObject(wf), now); {
-	case apierrors.IsNotFound(err):
-		return false, events.Superseded("the end of workflow " + wf.Name)
+	now, err := stored(ctx, r.live, wfv1.SchemeGroupVersion.WithKind(workflow.WorkflowKind), client.ObjectKeyFromObject(wf), large(wf))
+	switch {
 	case err != nil:
 		return false, fmt.Errorf("reading workflow %s: %w", wf.Name, err)
+	case now == nil:
+		return false, events.Superseded("the end of workflow " + wf.Name)
 	case now.UID != wf.UID:
 		return false, another(wf.Name)
 	default:
@@ -247,21 +246,16 @@ func (r *reader) workflow(ctx context.Context, name string) (*wfv1.Workflow, err
 
 // group reads what fences the beginning of releases, nil where there is no such group: of a
 // large group the rest is large too.
-func (r *reader) group(ctx context.Context, name string, live bool) (*metav1.ObjectMeta, error) {
-	from := r.cached
-	if live {
-		from = r.live
+func (r *reader) group(ctx context.Context, s *seen) (*metav1.ObjectMeta, error) {
+	from, byList := r.cached, false
+	if s.groupLive {
+		from, byList = r.live, large(s.Workflow)
 	}
-	g := &metav1.PartialObjectMetadata{}
-	g.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind))
-	switch err := from.Get(ctx, client.ObjectKey{Name: name}, g); {
-	case err == nil:
-		return &g.ObjectMeta, nil
-	case apierrors.IsNotFound(err):
-		return nil, nil
-	default:
-		return nil, fmt.Errorf("reading group %s: %w", name, err)
+	g, err := stored(ctx, from, v1alpha1.GroupVersion.WithKind(v1alpha1.Kind), client.ObjectKey{Name: s.Rollout.Group}, byList)
+	if err != nil {
+		return nil, fmt.Errorf("reading group %s: %w", s.Rollout.Group, err)
 	}
+	return g, nil
 }
 
 // release is nil where there is none of that name.

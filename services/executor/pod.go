@@ -141,7 +141,7 @@ func (p *pod) observe(ctx context.Context) (*seen, error) {
 	if p.node.Action == plan.Delete {
 		s.Releases, err = p.writer.reader.inventory(ctx, s)
 	} else {
-		s.Group, err = p.writer.reader.group(ctx, p.owner.Rollout.Group, true)
+		s.Group, err = p.writer.reader.group(ctx, s)
 	}
 	if err != nil {
 		return nil, err

@@ -93,7 +93,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 	return s
 }
 
-// level makes a DAG of n tasks, each of which is a DAG or, at last, a leaf.
+// level makes a DAG of n tasks, each of which is a DAG or a leaf, as the compiler makes them: a DAG of one leaf is often that leaf.
 func (s *sim) level(path, template string, before []string, n int, below []int, release execute.Key) []string {
 	var all []string
 	dag := &wfv1.DAGTemplate{}
@@ -109,10 +109,11 @@ func (s *sim) level(path, template string, before []string, n int, below []int, 
 				mine = append(mine, s.through(dag, parts, j)...)
 			}
 		}
-		if len(below) == 1 {
+		one := len(below) > 0 && s.rng.IntN(3) == 0
+		if one || len(below) == 1 {
 			release = execute.Key{Namespace: "target", Name: strings.ReplaceAll(at, ".", "-")}
 		}
-		if len(below) == 0 {
+		if one || len(below) == 0 {
 			l := &simLeaf{task: at, kind: s.rng.IntN(leafKinds), release: release, before: mine, fails: s.rng.IntN(15) == 0}
 			if s.action == plan.Delete && l.kind != podLeaf || s.rng.IntN(2) == 0 {
 				l.kind = plainLeaf
