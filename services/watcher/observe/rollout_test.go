@@ -159,6 +159,7 @@ func TestCompareRollout(t *testing.T) {
 	}{
 		"nothing":                     {func(*v1alpha1.RolloutStatus) {}, observe.NothingNew},
 		"one node of hundreds":        {func(r *v1alpha1.RolloutStatus) { r.Done = 2 }, observe.Details},
+		"no longer running":           {func(r *v1alpha1.RolloutStatus) { r.Phase = "Pending" }, observe.Details},
 		"the end":                     {func(r *v1alpha1.RolloutStatus) { r.Phase = "Succeeded" }, observe.News},
 		"another workflow":            {func(r *v1alpha1.RolloutStatus) { r.Workflow = "x" }, observe.News},
 		"a generation in the forward": {func(r *v1alpha1.RolloutStatus) { r.Generation++ }, observe.News},

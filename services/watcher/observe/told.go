@@ -1,6 +1,7 @@
 package observe
 
 import (
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 
@@ -53,7 +54,7 @@ func Compare(group *v1alpha1.ApplicationGroup, s groupstatus.Status) Told {
 	case have == nil || want == nil:
 		return News
 	case have.Workflow != want.Workflow, have.Type != want.Type, have.Generation != want.Generation,
-		have.Revision != want.Revision, have.Phase != want.Phase:
+		have.Revision != want.Revision, have.Phase != want.Phase && (over(have.Phase) || over(want.Phase)):
 		return News
 	case !apiequality.Semantic.DeepEqual(have, want):
 		told = Details
@@ -63,6 +64,9 @@ func Compare(group *v1alpha1.ApplicationGroup, s groupstatus.Status) Told {
 	}
 	return told
 }
+
+// over says whether a workflow in that phase has ended. That it has begun is a detail: that there is one is said already.
+func over(phase string) bool { return wfv1.WorkflowPhase(phase).Completed() }
 
 // releaseStates are the watcher's part of the applications' status, by application
 // and subchart.
