@@ -14,16 +14,19 @@ import (
 
 const (
 	// argoPerNode is about what Argo's look at a workflow takes for each node of the plan, which
-	// are two of the workflow or more; and each settlement has Argo look.
+	// are two of the workflow or more; and each settlement has Argo look. argoPerPair is what it takes
+	// for each node and each other: Argo gathers what comes before each. A look took 0.17 s at a hundred
+	// releases, and 7 s at a thousand (docs/benchmarks/costs.md).
 	argoPerNode = 2 * time.Millisecond
+	argoPerPair = 5 * time.Microsecond
 	// settleShare times a look is how long nodes that are done wait for others at most, so
 	// that Argo is at work for a tenth of the time.
 	settleShare = 10
 	// settleLeast is not worth another look; settleMost is what a user may wait for to see
-	// a node end, and the details of a group. At a thousand releases a look takes Argo seconds: where
-	// nodes were settled every 5 s, two in five were for nothing (a conflict).
+	// a node end, and the details of a group. Where the nodes of a thousand releases were settled every 5 s,
+	// two of Argo's looks in five were for nothing (a conflict).
 	settleLeast = 50 * time.Millisecond
-	settleMost  = 30 * time.Second
+	settleMost  = time.Minute
 )
 
 // Open says whether Argo may still activate nodes of the workflow. It has no phase until
@@ -139,7 +142,9 @@ func (s State) mayWait(a Actions, inFlight map[Key]bool, forArgo bool) time.Dura
 			return 0
 		}
 	}
-	wait := min(argoPerNode*time.Duration(len(s.Plan)*min(len(inFlight), settleShare)), settleMost)
+	nodes := time.Duration(len(s.Plan))
+	look := nodes*argoPerNode + nodes*nodes*argoPerPair
+	wait := min(look*time.Duration(min(len(inFlight), settleShare)), settleMost)
 	// Kubernetes keeps whole seconds.
 	if wait < settleLeast || s.Now.Sub(lastChange(s.Workflow)) >= wait+time.Second {
 		return 0
