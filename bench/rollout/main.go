@@ -21,8 +21,10 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/bench/rollout/figures"
 	"orkestra.dev/bench/rollout/shape"
+	"orkestra.dev/local/stack"
 )
 
 // options of the benchmark.
@@ -30,6 +32,7 @@ type options struct {
 	root, out, guard, writeGuard string
 	graphs, fluxGraphs, taken    []shape.Graph
 	contenders                   []string
+	node                         stack.Node
 	repeat, large                int
 	fluxRequeue, argoRequeue     time.Duration
 	serverArgs                   map[string][]string
@@ -66,7 +69,8 @@ func parse(args []string) (options, error) {
 	quick := flags.Bool("quick", false, "small and short, for CI: "+quickCases+", Orkestra and the sequencer only; no report is written unless -out is given")
 	cases := flags.String("cases", defaultCases, "<shape>:<releases>, separated by commas; the shapes are chain, fan, ladder, bookinfo and umbrella")
 	fluxCases := flags.String("flux-cases", "chain:4", "the cases in which Flux runs with its default requeue: half a minute for each level, once")
-	contenders := flags.String("contenders", strings.Join(figures.Contenders, ","), "who runs, separated by commas")
+	contenders := flags.String("contenders", strings.Join(anywhere(), ","), "who runs, separated by commas; "+figures.Pods+" wants -node "+string(stack.Containerd))
+	flags.StringVar((*string)(&o.node), "node", string(stack.Simulated), "what plays the node: "+string(stack.Simulated)+", or, as root, "+string(stack.Containerd))
 	flags.StringVar(&o.root, "root", ".", "the checkout")
 	flags.StringVar(&o.out, "out", "docs/benchmarks", "folder for rollout.md, rollout.json and rollout.svg; empty: they are not written")
 	flags.IntVar(&o.repeat, "repeat", 2, "how often each case is run")
@@ -112,7 +116,15 @@ func parse(args []string) (options, error) {
 			return o, fmt.Errorf("there is no contender %q: %s", c, strings.Join(figures.Contenders, ", "))
 		}
 	}
+	if slices.Contains(o.contenders, figures.Pods) && o.node != stack.Containerd {
+		return o, fmt.Errorf("%s needs a node that runs pods: add -node %s", figures.Pods, stack.Containerd)
+	}
 	return o, errors.Join(errs[:]...)
+}
+
+// anywhere are the contenders that need no node.
+func anywhere() []string {
+	return slices.DeleteFunc(slices.Clone(figures.Contenders), func(c string) bool { return c == figures.Pods })
 }
 
 // entrants of the benchmark. Those with the same controller follow each other, so that
@@ -121,6 +133,7 @@ func (o options) entrants() []entrant {
 	all := []entrant{
 		{name: figures.Sequencer, contender: sequencer{}, sequences: true},
 		{name: figures.Orkestra, contender: orkestra{}, sequences: true},
+		{name: figures.Pods, contender: orkestra{mode: v1alpha1.ExecutorModePod}, sequences: true},
 		{name: figures.Helmfile, contender: helmfile{}, byRecords: true},
 		{name: figures.Flux, contender: flux{}},
 		{name: figures.FluxShort, contender: flux{}, controller: []string{"--requeue-dependency=" + o.fluxRequeue.String()}},
@@ -171,6 +184,9 @@ func (o options) settings() []string {
 		fmt.Sprintf("Cases of %d releases or more were run once, and so was flux, half a minute for each level.", o.large),
 		fmt.Sprintf("flux-short is helm-controller with --requeue-dependency=%s; all run with --concurrent=%d.", o.fluxRequeue, concurrency),
 		fmt.Sprintf("Argo's DEFAULT_REQUEUE_TIME is %s.", o.argoRequeue),
+	}
+	if o.node == stack.Containerd {
+		out = append(out, "A kubelet and containerd run pods, on the same machine; orkestra-pods is Orkestra with a pod for each step.")
 	}
 	for _, server := range slices.Sorted(maps.Keys(o.serverArgs)) {
 		out = append(out, fmt.Sprintf("%s was given %s.", server, strings.Join(o.serverArgs[server], " ")))

@@ -17,7 +17,10 @@ import (
 
 // orkestra rolls a graph out as one group, of the namespace's name: an application for
 // each release, or one application with a split chart.
-type orkestra struct{}
+type orkestra struct {
+	// mode is where its steps are run; the default is the executor service.
+	mode v1alpha1.ExecutorMode
+}
 
 func (orkestra) prepare(context.Context, *rollout) error { return nil }
 
@@ -33,6 +36,7 @@ func (o orkestra) install(ctx context.Context, r *rollout) error {
 
 func (o orkestra) group(r *rollout) *v1alpha1.ApplicationGroup {
 	g := &v1alpha1.ApplicationGroup{ObjectMeta: metav1.ObjectMeta{Name: r.namespace}}
+	g.Spec.Executor = o.mode
 	if r.graph.Shape == shape.Umbrella {
 		a := application(r, shape.UmbrellaName, umbrellaChart(r.graph))
 		for _, release := range r.graph.Releases {

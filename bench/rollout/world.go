@@ -46,7 +46,7 @@ type world struct {
 // newWorld brings a stack up. What it has started is taken down again where that fails.
 func newWorld(ctx context.Context, o options) (_ *world, err error) {
 	w := &world{options: stack.Options{Root: o.root, Dir: filepath.Join(o.root, ".local", "bench"), Services: true,
-		RequeueTime: o.argoRequeue, ServerArgs: o.serverArgs, Log: os.Stderr}}
+		Node: o.node, RequeueTime: o.argoRequeue, ServerArgs: o.serverArgs, Log: os.Stderr}}
 	// What an interrupted Up has started is found by Open.
 	if w.stack, err = stack.Open(w.options); err != nil {
 		return nil, err
@@ -166,7 +166,7 @@ func (w *world) one(ctx context.Context, e entrant, g shape.Graph, repeat int) (
 		if run == nil {
 			continue
 		}
-		if p.phase == figures.Install && e.name == figures.Orkestra {
+		if p.phase == figures.Install && (e.name == figures.Orkestra || e.name == figures.Pods) {
 			if run.WorkflowBytes, err = w.workflowBytes(ctx, r.namespace); err != nil {
 				return nil, err
 			}

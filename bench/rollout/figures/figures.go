@@ -26,6 +26,8 @@ const (
 	Orkestra  = "orkestra"
 	Sequencer = "sequencer"
 	Helmfile  = "helmfile"
+	// Pods is Orkestra with a pod of the workflow for each step.
+	Pods = "orkestra-pods"
 	// FluxShort is Flux's dependsOn with a short --requeue-dependency, Flux with its
 	// default of 30 s.
 	FluxShort = "flux-short"
@@ -33,7 +35,7 @@ const (
 )
 
 // Contenders in the order of the tables: the limit, us, the peers.
-var Contenders = []string{Sequencer, Orkestra, Helmfile, FluxShort, Flux}
+var Contenders = []string{Sequencer, Orkestra, Pods, Helmfile, FluxShort, Flux}
 
 // Run is one phase of one contender on one case, as it was measured.
 type Run struct {

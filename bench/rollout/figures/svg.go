@@ -18,7 +18,7 @@ const (
 )
 
 var colors = map[string]string{
-	Sequencer: "#9aa0a6", Orkestra: "#1a73e8", Helmfile: "#f29900", FluxShort: "#81c995", Flux: "#188038",
+	Sequencer: "#9aa0a6", Orkestra: "#1a73e8", Pods: "#8ab4f8", Helmfile: "#f29900", FluxShort: "#81c995", Flux: "#188038",
 }
 
 // SVG is a plot of the wall times of installs: a bar for each contender on each case,
