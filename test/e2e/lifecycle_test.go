@@ -86,7 +86,7 @@ func TestBookinfo(t *testing.T) {
 // API server again first.
 func inOrder(t *testing.T, group string, want int) {
 	t.Helper()
-	eventually(t, time.Minute, "the watch to see the releases of group "+group, func(context.Context) error {
+	eventually(t, caughtUp, "the watch to see the releases of group "+group, func(context.Context) error {
 		live := slices.DeleteFunc(env.recorder.Releases(group), func(r timing.Release) bool { return !r.Deleted.IsZero() })
 		if len(live) != want {
 			return fmt.Errorf("it saw %d, want %d", len(live), want)
