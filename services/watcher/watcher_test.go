@@ -3,6 +3,7 @@ package watcher
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -315,6 +316,7 @@ func TestSlimTellsTheSame(t *testing.T) {
 			TemplateName: "leaf", Children: []string{"c"}, Inputs: &wfv1.Inputs{Parameters: []wfv1.Parameter{{Name: "release"}}},
 		}
 	}
+	of := func(n wfv1.NodeStatus, children ...string) wfv1.NodeStatus { n.Children = children; return n }
 	for name, nodes := range map[string][]wfv1.NodeStatus{
 		"Submitted": nil,
 		"Begun":     {node("shop-1", wfv1.NodeTypeDAG, wfv1.NodeRunning, "")},
@@ -322,6 +324,15 @@ func TestSlimTellsTheSame(t *testing.T) {
 			node("shop-1", wfv1.NodeTypeDAG, wfv1.NodeRunning, ""), node("a", wfv1.NodeTypeDAG, wfv1.NodeSucceeded, ""),
 			node("a-a", wfv1.NodeTypeSuspend, wfv1.NodeSucceeded, ""), node("b-b", wfv1.NodeTypePod, wfv1.NodeRunning, ""),
 			node("c-c", wfv1.NodeTypeSuspend, wfv1.NodeFailed, "no such image"),
+		},
+		// Their names say another order than the graph, and they began within one second.
+		"InOrder": {
+			of(node("shop-1", wfv1.NodeTypeDAG, wfv1.NodeRunning, ""), "z"),
+			of(node("z", wfv1.NodeTypeDAG, wfv1.NodeSucceeded, ""), "z-z"), of(node("z-z", wfv1.NodeTypeSuspend, wfv1.NodeSucceeded, ""), "y", "x"),
+			of(node("y", wfv1.NodeTypeDAG, wfv1.NodeSucceeded, ""), "y-y"), of(node("y-y", wfv1.NodeTypeSuspend, wfv1.NodeSucceeded, ""), "w"),
+			of(node("x", wfv1.NodeTypeDAG, wfv1.NodeSucceeded, ""), "x-x"), of(node("x-x", wfv1.NodeTypeSuspend, wfv1.NodeSucceeded, ""), "w"),
+			of(node("w", wfv1.NodeTypeDAG, wfv1.NodeSucceeded, ""), "w-w"), of(node("w-w", wfv1.NodeTypeSuspend, wfv1.NodeRunning, ""), "a"),
+			of(node("a", wfv1.NodeTypeDAG, wfv1.NodeRunning, ""), "a"),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -343,6 +354,17 @@ func TestSlimTellsTheSame(t *testing.T) {
 				return said, status
 			}
 			said, status := tells(wf.DeepCopy())
+			if name == "InOrder" {
+				var started []string
+				for _, id := range said {
+					if strings.HasPrefix(id, "node.started/") {
+						started = append(started, id[strings.LastIndexByte(id, '/')+1:])
+					}
+				}
+				if diff := cmp.Diff([]string{"z-z", "x-x", "y-y", "w-w"}, started); diff != "" {
+					t.Errorf("nodes in their order (-want +got):\n%s", diff)
+				}
+			}
 			if _, err := slim(wf); err != nil {
 				t.Fatal(err)
 			}

@@ -3,6 +3,7 @@ package observe
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
@@ -33,16 +34,43 @@ func Slim(wf *wfv1.Workflow) {
 	wf.Status.StoredTemplates = nil
 	wf.Status.StoredWorkflowSpec = nil
 	nodes := wfv1.Nodes{}
+	next := nextLeaves(wf.Status.Nodes)
 	for id, n := range wf.Status.Nodes {
 		// With its first node, the workflow itself, it has begun.
 		if isRelease(n) || id == wf.Name {
 			nodes[id] = wfv1.NodeStatus{
 				ID: n.ID, Name: n.Name, Type: n.Type, Phase: n.Phase, Message: n.Message, StartedAt: n.StartedAt, FinishedAt: n.FinishedAt,
-				Daemoned: n.Daemoned, TaskResultSynced: n.TaskResultSynced,
+				Daemoned: n.Daemoned, TaskResultSynced: n.TaskResultSynced, Children: next(n),
 			}
 		}
 	}
 	wf.Status.Nodes = nodes
+}
+
+// nextLeaves tells the leaves that come next after a node, through whatever is between them.
+func nextLeaves(nodes wfv1.Nodes) func(wfv1.NodeStatus) []string {
+	through := map[string][]string{} // of what is no leaf
+	var next func(wfv1.NodeStatus) []string
+	next = func(n wfv1.NodeStatus) []string {
+		var out []string
+		for _, id := range n.Children {
+			child, there := nodes[id]
+			switch {
+			case !there:
+			case isRelease(child):
+				out = append(out, child.ID)
+			default:
+				if _, known := through[id]; !known {
+					through[id] = nil // a node that comes after itself is no reason to go round
+					through[id] = next(child)
+				}
+				out = append(out, through[id]...)
+			}
+		}
+		slices.Sort(out)
+		return slices.Compact(out)
+	}
+	return next
 }
 
 // total is how many leaves the workflow plans: Argo's nodes are only those that it

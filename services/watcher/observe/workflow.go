@@ -143,7 +143,7 @@ func releaseNodes(wf *wfv1.Workflow) []wfv1.NodeStatus {
 	return nodes
 }
 
-// depths are how many nodes come before each at most: Argo makes a node a child of what it
+// depths are how many leaves come before each node at most: Argo makes a node a child of what it
 // comes after.
 func depths(nodes wfv1.Nodes) map[string]int {
 	before := make(map[string]int, len(nodes))
@@ -160,8 +160,12 @@ func depths(nodes wfv1.Nodes) map[string]int {
 	}
 	depth := make(map[string]int, len(nodes))
 	for ; len(next) > 0; next = next[1:] {
-		for _, c := range nodes[next[0]].Children {
-			depth[c] = max(depth[c], depth[next[0]]+1)
+		n, behind := nodes[next[0]], depth[next[0]]
+		if isRelease(n) {
+			behind++
+		}
+		for _, c := range n.Children {
+			depth[c] = max(depth[c], behind)
 			if before[c]--; before[c] == 0 {
 				next = append(next, c)
 			}
