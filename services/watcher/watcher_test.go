@@ -398,3 +398,21 @@ func TestSlim(t *testing.T) {
 		t.Errorf("templates %v, rollout %+v: want none, and 0/2", wf.Spec.Templates, status.Rollout)
 	}
 }
+
+// What is kept of a release is as it was; what is kept once is not lost.
+func TestSlimKeepsWhatReleasesSay(t *testing.T) {
+	hr := &helmv2.HelmRelease{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b", "c": ""}, Annotations: map[string]string{"d": "e"}}}
+	hr.Status.Conditions = []metav1.Condition{
+		{Type: "Ready", Status: metav1.ConditionTrue, Reason: "InstallSucceeded", Message: "installed", ObservedGeneration: 3},
+		{Type: "Released", Status: metav1.ConditionTrue, Reason: "InstallSucceeded", Message: "installed", ObservedGeneration: 3},
+	}
+	for _, want := range []*helmv2.HelmRelease{hr.DeepCopy(), {}} {
+		got := want.DeepCopy()
+		if _, err := slim(got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-whole +slim):\n%s", diff)
+		}
+	}
+}
