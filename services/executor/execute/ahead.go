@@ -142,8 +142,8 @@ func (s State) mayWait(a Actions, inFlight map[Key]bool, forArgo bool) time.Dura
 			return 0
 		}
 	}
-	nodes := time.Duration(len(s.Plan))
-	look := nodes*argoPerNode + nodes*nodes*argoPerPair
+	nodes := len(s.Plan)
+	look := time.Duration(nodes)*argoPerNode + time.Duration(nodes*nodes)*argoPerPair
 	wait := min(look*time.Duration(min(len(inFlight), settleShare)), settleMost)
 	// Kubernetes keeps whole seconds.
 	if wait < settleLeast || s.Now.Sub(lastChange(s.Workflow)) >= wait+time.Second {
