@@ -15,7 +15,7 @@ func TestAListIsSeenAtOneTime(t *testing.T) {
 		"a list": {}, "a watch that begins with a list": {AllowWatchBookmarks: true, SendInitialEvents: &yes},
 	} {
 		r.request(&o)
-		first := time.Now()
+		first := time.Now().Add(listComes / 2)
 		if got := r.clock(first); got != first {
 			t.Errorf("the first of %s was seen at %s, not at %s", name, got, first)
 		}
@@ -27,7 +27,7 @@ func TestAListIsSeenAtOneTime(t *testing.T) {
 		}
 	}
 	r.request(&metav1.ListOptions{AllowWatchBookmarks: true, ResourceVersion: "7"})
-	first := time.Now().Add(3 * listLasts)
+	first := time.Now().Add(2 * listComes)
 	for _, at := range []time.Time{first, first.Add(1)} {
 		if r.clock(at) != at {
 			t.Errorf("of a watch that goes on something was seen at another time")

@@ -59,8 +59,13 @@ type Recorder struct {
 	asked, listed time.Time
 }
 
-// listLasts is within what time the first of a list comes after it was asked for, and all of it after the first.
-const listLasts = time.Second
+const (
+	// listComes is within what time the first of a list comes after it was asked for: an API server that has just begun has
+	// to read all itself first.
+	listComes = 30 * time.Second
+	// listLasts is within what time all of a list comes after the first.
+	listLasts = time.Second
+)
 
 // Record starts to watch; it returns when what is there has been seen. The watch
 // ends with ctx.
@@ -102,7 +107,7 @@ func (r *Recorder) request(o *metav1.ListOptions) {
 
 // clock is when what is seen now was seen. All of a list is seen at one time: it comes in no order that says what was first.
 func (r *Recorder) clock(now time.Time) time.Time {
-	if !r.asked.IsZero() && now.Sub(r.asked) < listLasts {
+	if !r.asked.IsZero() && now.Sub(r.asked) < listComes {
 		r.listed = now
 	}
 	r.asked = time.Time{}
