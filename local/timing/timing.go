@@ -168,20 +168,41 @@ func (r Release) readyFor(at time.Time) time.Time {
 	return ready
 }
 
+// ready says whether a release is, as its conditions say, or as only Helm's record says: what helm-controller could not write
+// down, because the API server was away, it writes with its next look, minutes later, and nobody waits for that.
 func ready(u *unstructured.Unstructured) bool {
 	conditions, _, err := unstructured.NestedSlice(u.Object, "status", "conditions")
 	if err != nil {
 		return false
 	}
+	told := false
 	for _, c := range conditions {
 		m, ok := c.(map[string]any)
-		if !ok || m["type"] != "Ready" || m["status"] != "True" {
+		if !ok {
 			continue
 		}
 		observed, ok := m["observedGeneration"].(int64)
-		return ok && observed == u.GetGeneration()
+		if m["type"] == "Ready" && m["status"] == "True" && ok && observed == u.GetGeneration() {
+			return true
+		}
+		told = told || m["type"] == "Released"
 	}
-	return false
+	return !told && recorded(u)
+}
+
+// recorded says whether the newest of Helm's records is of this generation, and deployed.
+func recorded(u *unstructured.Unstructured) bool {
+	for _, field := range []string{"observedGeneration", "lastAttemptedGeneration"} {
+		if n, _, err := unstructured.NestedInt64(u.Object, "status", field); err != nil || n != u.GetGeneration() {
+			return false
+		}
+	}
+	history, _, err := unstructured.NestedSlice(u.Object, "status", "history")
+	if err != nil || len(history) == 0 {
+		return false
+	}
+	latest, ok := history[0].(map[string]any)
+	return ok && latest["status"] == "deployed"
 }
 
 func list(s string) []string {
