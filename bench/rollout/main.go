@@ -116,6 +116,9 @@ func parse(args []string) (options, error) {
 			return o, fmt.Errorf("there is no contender %q: %s", c, strings.Join(figures.Contenders, ", "))
 		}
 	}
+	if o.node != stack.Simulated && o.node != stack.Containerd {
+		return o, fmt.Errorf("there is no node %q: %s, %s", o.node, stack.Simulated, stack.Containerd)
+	}
 	if slices.Contains(o.contenders, figures.Pods) && o.node != stack.Containerd {
 		return o, fmt.Errorf("%s needs a node that runs pods: add -node %s", figures.Pods, stack.Containerd)
 	}
