@@ -27,6 +27,10 @@ func (s *store) get(ctx context.Context, repository, digest, place string, fetch
 		return data, nil
 	}
 	return s.downloads.do(ctx, key, s.timeout, func(ctx context.Context) ([]byte, error) {
+		// Another download of it may have ended since we looked.
+		if data, ok := s.kept.Get(key); ok {
+			return data, nil
+		}
 		data, err := fetch(ctx)
 		if err == nil {
 			s.kept.Put(key, data, int64(len(data)))
