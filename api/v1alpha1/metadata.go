@@ -80,6 +80,10 @@ const (
 	// back to. A reverse has none.
 	AnnotationRevision = metadataPrefix + "revision"
 
+	// AnnotationStanding on a Workflow is how many releases of the group it has no node for,
+	// since they were as wanted when it was made; not there where it has one for each.
+	AnnotationStanding = metadataPrefix + "standing"
+
 	// AnnotationParentChart is the name of the chart that a piece was split from,
 	// on a HelmRelease.
 	AnnotationParentChart = metadataPrefix + "parent-chart"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -54,11 +55,16 @@ func (c *compiler) forward(ctx context.Context, rollout events.Rollout, staged [
 			return nil, err
 		}
 	}
-	// Only when no older workflow runs does nobody make or remove releases of the group,
-	// and waiting for one took its time: look again.
+	// Only when no older workflow runs does nobody make or remove releases of the group.
 	err = together(
-		func() (err error) { in.Group, err = c.current(ctx, rollout); return err },
+		func() (err error) {
+			if len(older) > 0 { // waiting for them took its time
+				in.Group, err = c.current(ctx, rollout)
+			}
+			return err
+		},
 		func() (err error) { in.Inventory, err = c.inventory(ctx, rollout); return err },
+		func() (err error) { in.AtRest, err = c.atRest(ctx, group); return err },
 	)
 	if err != nil {
 		return nil, err
@@ -101,13 +107,41 @@ func (c *compiler) roll(ctx context.Context, in compile.Input) ([]events.Fact, e
 // compiled says that there is a workflow: first the event, for which somebody may wait.
 func (c *compiler) compiled(ctx context.Context, group *v1alpha1.ApplicationGroup, wf *wfv1.Workflow, releases int) ([]events.Fact, error) {
 	err := events.Afterwards(ctx, func(ctx context.Context) error {
-		return c.say(ctx, group, groupstatus.Status{}, metav1.ConditionTrue, v1alpha1.ReasonCompiled,
-			fmt.Sprintf("workflow %s has %d releases", wf.Name, releases))
+		group, err := c.stillCurrent(ctx, group)
+		if err != nil || group == nil {
+			return err
+		}
+		return c.say(ctx, group, groupstatus.Status{}, metav1.ConditionTrue, v1alpha1.ReasonCompiled, contents(wf, releases))
 	})
 	if err != nil {
 		return nil, err
 	}
 	return submitted(groupstatus.RolloutOf(group), wf, releases), nil
+}
+
+// stillCurrent is the group, after the compiler's turn to say something of it has come; nil where it asks
+// for something else by then.
+func (c *compiler) stillCurrent(ctx context.Context, group *v1alpha1.ApplicationGroup) (*v1alpha1.ApplicationGroup, error) {
+	later := groupstatus.Later(group, groupstatus.CompilersTurn)
+	if later == 0 {
+		return group, nil
+	}
+	if err := groupstatus.Pause(ctx, later); err != nil {
+		return nil, err
+	}
+	group, err := c.asked(ctx, groupstatus.RolloutOf(group))
+	if events.IsSuperseded(err) {
+		return nil, nil
+	}
+	return group, err
+}
+
+// contents of a workflow, for a user.
+func contents(wf *wfv1.Workflow, releases int) string {
+	if standing, err := strconv.Atoi(wf.Annotations[v1alpha1.AnnotationStanding]); err == nil {
+		return fmt.Sprintf("workflow %s has %d of %d releases: the others are as they should be", wf.Name, releases, releases+standing)
+	}
+	return fmt.Sprintf("workflow %s has %d releases", wf.Name, releases)
 }
 
 // unchanged says that there is nothing to do. The revision is one to go back to, unless
@@ -130,13 +164,14 @@ func (c *compiler) unchanged(ctx context.Context, in compile.Input, p *compile.P
 			return nil, err
 		}
 	}
-	c.log.InfoContext(ctx, "unchanged", "group", in.Group.Name, "generation", in.Group.Generation, "releases", p.Releases())
+	releases := p.Releases() + p.Standing
+	c.log.InfoContext(ctx, "unchanged", "group", in.Group.Name, "generation", in.Group.Generation, "releases", releases)
 	err := c.say(ctx, in.Group, groupstatus.Status{LastUnchangedRollout: in.Rollout.ID()}, metav1.ConditionTrue, v1alpha1.ReasonUnchanged,
-		fmt.Sprintf("%d releases are as they should be", p.Releases()))
+		fmt.Sprintf("%d releases are as they should be", releases))
 	if err != nil {
 		return nil, err
 	}
-	return []events.Fact{events.New(in.Rollout, events.RolloutUnchanged{Releases: p.Releases()})}, nil
+	return []events.Fact{events.New(in.Rollout, events.RolloutUnchanged{Releases: releases})}, nil
 }
 
 // asked reads the group of a rollout, and finds the rollout superseded where the group

@@ -10,6 +10,7 @@ import (
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	argo "github.com/argoproj/argo-workflows/v3/workflow/common"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
@@ -61,6 +62,43 @@ func (c *compiler) unfinished(ctx context.Context, group string) ([]wfv1.Workflo
 		}
 	}
 	return out, nil
+}
+
+// atRest says whether the newest workflow of a group has succeeded. Each release that it
+// was to write is written then, and whoever is late with a write, of it or of an older one,
+// has an older resourceVersion. What the status says of it must agree with what is there: a
+// workflow that somebody has deleted may have failed. Argo deletes it a day after its end, and then
+// the status is all that is left to say how it ended.
+func (c *compiler) atRest(ctx context.Context, group *v1alpha1.ApplicationGroup) (bool, error) {
+	last := group.Status.Rollout
+	if last == nil || last.Phase != string(wfv1.WorkflowSucceeded) || last.Started == nil {
+		return false, nil
+	}
+	all := &metav1.PartialObjectMetadataList{}
+	all.SetGroupVersionKind(wfv1.SchemeGroupVersion.WithKind("WorkflowList"))
+	if err := c.client.List(ctx, all, client.InNamespace(c.options.Namespace), client.MatchingLabels{v1alpha1.LabelOwner: group.Name}); err != nil {
+		return false, fmt.Errorf("listing the workflows of group %s: %w", group.Name, err)
+	}
+	return newestSucceeded(all.Items, last.Workflow, last.Started.Time), nil
+}
+
+// newestSucceeded says whether, of workflows, the named one, which was started then, is the newest, and
+// has succeeded; it need not be there any more. Times are of whole seconds: of two in one second
+// neither is the newest.
+func newestSucceeded(all []metav1.PartialObjectMetadata, name string, started time.Time) bool {
+	made := started
+	for _, wf := range all {
+		if wf.Name != name {
+			continue
+		}
+		if wf.Labels[argo.LabelKeyPhase] != string(wfv1.WorkflowSucceeded) || wf.Labels[argo.LabelKeyCompleted] != "true" {
+			return false
+		}
+		made = wf.CreationTimestamp.Time
+	}
+	return !slices.ContainsFunc(all, func(wf metav1.PartialObjectMetadata) bool {
+		return wf.Name != name && !wf.CreationTimestamp.Time.Before(made)
+	})
 }
 
 // older is the workflows of a group that Argo is not done with, but for the one of the

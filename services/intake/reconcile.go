@@ -55,13 +55,19 @@ type reconciler struct {
 	admission bool
 	log       *slog.Logger
 	now       func() time.Time
+	// held are the groups whose acceptance is not yet written.
+	held groupstatus.Held
 }
 
 // Reconcile looks at one group: observe, decide, act.
 func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	state, err := r.look(ctx, r.client, r.cached, req.Name)
+	if apierrors.IsNotFound(err) {
+		r.held.Forget(req.Name)
+		return ctrl.Result{}, nil
+	}
 	if err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+		return ctrl.Result{}, err
 	}
 	return r.act(ctx, state, admit.Next(state))
 }
@@ -192,6 +198,12 @@ func (r *reconciler) act(ctx context.Context, s admit.State, d admit.Decision) (
 			return ctrl.Result{}, err
 		}
 		log.Info("announced", "event", events.New(s.Rollout, events.GroupDesired{}).EventID())
+		if left := r.held.Left(group, groupstatus.IntakesTurn, r.now()); left > 0 {
+			if d.Again > 0 {
+				left = min(left, d.Again)
+			}
+			return ctrl.Result{RequeueAfter: left}, nil
+		}
 		return ctrl.Result{RequeueAfter: d.Again}, r.accepted(ctx, group, metav1.ConditionTrue, v1alpha1.ReasonAccepted, "the spec can be rolled out")
 
 	case admit.AnnounceDeletion:

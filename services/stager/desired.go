@@ -92,6 +92,10 @@ func (s *stager) desired(ctx context.Context, f events.Fact) ([]events.Fact, err
 	// First the event: to write the status of a large group takes the API server longer
 	// than anything else here, and the compiler can go on meanwhile.
 	err = events.Afterwards(ctx, func(ctx context.Context) error {
+		group, err := s.stillCurrent(ctx, group)
+		if err != nil || group == nil {
+			return err
+		}
 		return s.say(ctx, group, metav1.ConditionTrue, v1alpha1.ReasonStaged, message, o.apps)
 	})
 	if err != nil {
@@ -130,6 +134,23 @@ func (s *stager) tell(ctx context.Context, group *v1alpha1.ApplicationGroup) (to
 		}
 		return errors.Join(err, say())
 	}
+}
+
+// stillCurrent is the group, after the stager's turn to say something of it has come; nil where it asks
+// for something else by then.
+func (s *stager) stillCurrent(ctx context.Context, group *v1alpha1.ApplicationGroup) (*v1alpha1.ApplicationGroup, error) {
+	later := groupstatus.Later(group, groupstatus.StagersTurn)
+	if later == 0 {
+		return group, nil
+	}
+	if err := groupstatus.Pause(ctx, later); err != nil {
+		return nil, err
+	}
+	group, err := s.current(ctx, groupstatus.RolloutOf(group))
+	if events.IsSuperseded(err) {
+		return nil, nil
+	}
+	return group, err
 }
 
 // current reads the group live; where it is not what the event is about, the event

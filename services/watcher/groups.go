@@ -47,6 +47,9 @@ type groups struct {
 	namespace string
 	now       func() time.Time
 
+	// held are the groups of which it is not yet written that they are worked on.
+	held groupstatus.Held
+
 	mu   sync.Mutex
 	last map[string]written // by group
 }
@@ -152,6 +155,10 @@ func (r *groups) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 		if wait := r.wait(req.Name); wait > 0 {
 			return ctrl.Result{RequeueAfter: wait}, nil
 		}
+	case observe.Underway:
+		if left := r.held.Left(group, groupstatus.WatchersTurn, r.now()); left > 0 {
+			return ctrl.Result{RequeueAfter: left}, nil
+		}
 	case observe.News:
 	}
 	// First the event: it is made once, however often we come this way.
@@ -216,6 +223,7 @@ func (r *groups) behind(group *v1alpha1.ApplicationGroup) (bool, error) {
 }
 
 func (r *groups) forget(group string) {
+	r.held.Forget(group)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.last, group)

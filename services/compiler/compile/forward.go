@@ -3,6 +3,7 @@ package compile
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"k8s.io/apimachinery/pkg/types"
@@ -26,6 +27,10 @@ type Input struct {
 	// not call for any more are deleted, in the reverse of their order, when all that
 	// it does call for is ready.
 	Inventory []helmv2.HelmRelease
+	// AtRest: the newest workflow of the group has succeeded, so that no older one can write
+	// a release of it any more. Then a release that is as it is wanted gets no node: that
+	// nobody is late with another idea of it is all that a node would be for.
+	AtRest bool
 	// Rollout that the workflow is for.
 	Rollout events.Rollout
 	// Attempt is how many forward workflows of the rollout have failed before.
@@ -35,7 +40,8 @@ type Input struct {
 }
 
 // Forward makes the workflow that brings a group to its spec, and its plan. Where
-// the group cannot be rolled out the error is an *Error.
+// the group cannot be rolled out the error is an *Error. Where no release is left to be
+// looked at the plan has no workflow.
 func Forward(in Input) (*Plan, error) {
 	return install(in, in.Group, events.WorkflowForward, RevisionName(in.Rollout))
 }
@@ -51,7 +57,7 @@ func Rollback(in Input, to Revision) (*Plan, error) {
 	}
 	failed := in.Group
 	in.Group = in.Group.DeepCopy()
-	in.Group.Spec, in.Staged, in.Values, in.Attempt = to.Spec, to.Staged, to.Values, 0
+	in.Group.Spec, in.Staged, in.Values, in.Attempt, in.AtRest = to.Spec, to.Staged, to.Values, 0, false
 	return install(in, failed, events.WorkflowRollback, RevisionName(to.Rollout))
 }
 
@@ -85,6 +91,12 @@ func install(in Input, leaving *v1alpha1.ApplicationGroup, kind events.WorkflowT
 			called[types.NamespacedName{Namespace: r.object.Namespace, Name: r.object.Name}] = true
 		}
 	}
+	standing := 0
+	if in.AtRest {
+		if graph, standing, err = graph.without(c.standing(objects, in.Inventory)); err != nil {
+			return nil, err
+		}
+	}
 	phases := []phase{{action: plan.Install, graph: graph, objects: objects}}
 	left := slices.DeleteFunc(slices.Clone(in.Inventory), func(hr helmv2.HelmRelease) bool {
 		return called[types.NamespacedName{Namespace: hr.Namespace, Name: hr.Name}]
@@ -94,11 +106,18 @@ func install(in Input, leaving *v1alpha1.ApplicationGroup, kind events.WorkflowT
 		away.prefix = "remove-"
 		phases = append(phases, away)
 	}
+	if len(graph.Applications) == 0 && len(left) == 0 {
+		return &Plan{Graph: graph, Standing: standing}, nil
+	}
 	p, err := c.assemble(phases...)
 	if err != nil {
 		return nil, err
 	}
+	p.Standing = standing
 	p.Workflow.Annotations[v1alpha1.AnnotationRevision] = revision
+	if standing > 0 {
+		p.Workflow.Annotations[v1alpha1.AnnotationStanding] = strconv.Itoa(standing)
+	}
 	return p, nil
 }
 

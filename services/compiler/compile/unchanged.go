@@ -24,11 +24,7 @@ const deletionPropagation = "background"
 // for this group, and none is to go. In is what the plan was made of. Where the plan has
 // also Passed, all that it would do is done already.
 func (p *Plan) Stands(in Input) bool {
-	have := map[types.NamespacedName]*helmv2.HelmRelease{}
-	for i := range in.Inventory {
-		hr := &in.Inventory[i]
-		have[types.NamespacedName{Namespace: hr.Namespace, Name: hr.Name}] = hr
-	}
+	have := inventoryByName(in.Inventory)
 	return !slices.ContainsFunc(p.Nodes, func(n plan.Node) bool {
 		return n.Action == plan.Delete ||
 			!asWanted(n.Release, have[types.NamespacedName{Namespace: n.Release.Namespace, Name: n.Release.Name}], in.Rollout.UID)

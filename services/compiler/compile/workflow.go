@@ -68,13 +68,15 @@ func (o Options) withDefaults() Options {
 
 // Plan is a workflow, and what is to be done at each of its nodes.
 type Plan struct {
-	// Workflow to submit.
+	// Workflow to submit; nil where there is no node.
 	Workflow *wfv1.Workflow
 	// Nodes by task, sorted: those that the executor service runs, and those that are
 	// pods of the workflow.
 	Nodes []plan.Node
 	// Graph that the workflow walks, in the direction in which it walks it.
 	Graph *GroupGraph
+	// Standing is how many releases of the group have no node, since they are as wanted.
+	Standing int
 }
 
 // Secrets that carry the nodes to the executors. They have no owner yet: they are

@@ -161,8 +161,8 @@ func TestCompareRollout(t *testing.T) {
 		"one node of hundreds":        {func(r *v1alpha1.RolloutStatus) { r.Done = 2 }, observe.Details},
 		"no longer running":           {func(r *v1alpha1.RolloutStatus) { r.Phase = "Pending" }, observe.Details},
 		"the end":                     {func(r *v1alpha1.RolloutStatus) { r.Phase = "Succeeded" }, observe.News},
-		"another workflow":            {func(r *v1alpha1.RolloutStatus) { r.Workflow = "x" }, observe.News},
-		"a generation in the forward": {func(r *v1alpha1.RolloutStatus) { r.Generation++ }, observe.News},
+		"another workflow":            {func(r *v1alpha1.RolloutStatus) { r.Workflow = "x" }, observe.Underway},
+		"a generation in the forward": {func(r *v1alpha1.RolloutStatus) { r.Generation++ }, observe.Underway},
 	} {
 		g := group()
 		status, _ := observe.Summarize(observe.World{Group: g, Now: now})

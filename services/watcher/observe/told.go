@@ -4,6 +4,7 @@ import (
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/service/groupstatus"
@@ -25,12 +26,22 @@ const (
 	NothingNew Told = iota
 	// Details: messages, counts and single releases have changed; there is no hurry.
 	Details
+	// Underway: the group is in another state than it says, and on its way: nothing of it is over.
+	Underway
 	// News: the group, or a workflow of it, is in another state than it says.
 	News
 )
 
 // Compare says what of the status is new to the group.
 func Compare(group *v1alpha1.ApplicationGroup, s groupstatus.Status) Told {
+	told := compare(group, s)
+	if told == News && !ends(group.Status.Rollout, s.Rollout) && apimeta.IsStatusConditionPresentAndEqual(s.Conditions, v1alpha1.ConditionReady, metav1.ConditionUnknown) {
+		return Underway
+	}
+	return told
+}
+
+func compare(group *v1alpha1.ApplicationGroup, s groupstatus.Status) Told {
 	told := NothingNew
 	for _, kind := range ownConditions {
 		have, want := apimeta.FindStatusCondition(group.Status.Conditions, kind), apimeta.FindStatusCondition(s.Conditions, kind)
@@ -54,7 +65,7 @@ func Compare(group *v1alpha1.ApplicationGroup, s groupstatus.Status) Told {
 	case have == nil || want == nil:
 		return News
 	case have.Workflow != want.Workflow, have.Type != want.Type, have.Generation != want.Generation,
-		have.Revision != want.Revision, have.Phase != want.Phase && (over(have.Phase) || over(want.Phase)):
+		have.Revision != want.Revision, ends(have, want), ends(want, have):
 		return News
 	case !apiequality.Semantic.DeepEqual(have, want):
 		told = Details
@@ -65,8 +76,10 @@ func Compare(group *v1alpha1.ApplicationGroup, s groupstatus.Status) Told {
 	return told
 }
 
-// over says whether a workflow in that phase has ended. That it has begun is a detail: that there is one is said already.
-func over(phase string) bool { return wfv1.WorkflowPhase(phase).Completed() }
+// ends says whether a workflow has ended since it was told of. That it has begun is a detail: that there is one is said already.
+func ends(before, now *v1alpha1.RolloutStatus) bool {
+	return before != nil && now != nil && before.Workflow == now.Workflow && before.Phase != now.Phase && wfv1.WorkflowPhase(now.Phase).Completed()
+}
 
 // releaseStates are the watcher's part of the applications' status, by application
 // and subchart.
