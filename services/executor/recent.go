@@ -37,7 +37,7 @@ func newRecent(cached client.Reader, namespace string, now func() time.Time) *re
 // workflow is the one that a wake-up is about; nil where it has to be read live: the wake-up
 // asks for that, or tells of something that the informer has not heard of.
 func (r *recent) workflow(ctx context.Context, w wake) (*wfv1.Workflow, error) {
-	if r == nil || w.live {
+	if r == nil || w.live && w.version == "" {
 		return nil, nil
 	}
 	wf, key := &wfv1.Workflow{}, client.ObjectKey{Namespace: r.namespace, Name: w.workflow}
@@ -49,10 +49,16 @@ func (r *recent) workflow(ctx context.Context, w wake) (*wfv1.Workflow, error) {
 		return nil, fmt.Errorf("reading workflow %s from the informer: %w", w.workflow, err)
 	}
 	later, err := r.workflows.later(key, wf)
-	if err != nil || later == nil {
-		return wf, err
+	if err != nil {
+		return nil, err
 	}
-	return later, nil
+	if later != nil {
+		wf = later
+	}
+	if w.live && wf.ResourceVersion != w.version {
+		return nil, nil
+	}
+	return wf, nil
 }
 
 // wroteWorkflow notes a workflow as the API server has it after a write. It is not to be changed.

@@ -86,6 +86,38 @@ func TestMostLooksReadNothingLive(t *testing.T) {
 	if *reads != (liveReads{whole: 2}) {
 		t.Errorf("what the informer has not heard of, and what is asked for, is read live: %+v", *reads)
 	}
+	*reads = liveReads{}
+	c.lookAt(wake{live: true, version: c.workflow().ResourceVersion})
+	*reads = liveReads{whole: reads.whole - 1} // ours
+	if *reads != (liveReads{}) {
+		t.Errorf("what was heard of is as it is, and is read: %+v", *reads)
+	}
+	c.lookAt(wake{live: true, version: "another"})
+	if *reads != (liveReads{whole: 1}) {
+		t.Errorf("what was heard of is not as it is, and is not read: %+v", *reads)
+	}
+}
+
+func TestJoinedWakes(t *testing.T) {
+	plain, live, as1, as2 := wake{}, wake{live: true}, wake{live: true, version: "1"}, wake{live: true, version: "2"}
+	for name, tc := range map[string]struct {
+		first, second wake
+		version       string
+	}{
+		"one knows the version":             {plain, as1, "1"},
+		"one knows the version, and began":  {as1, plain, "1"},
+		"both know the same":                {as1, as1, "1"},
+		"they know different ones":          {as1, as2, ""},
+		"one wants it read":                 {as1, live, ""},
+		"one wants it read, and began":      {live, as1, ""},
+		"nobody asks for the newest of all": {plain, plain, ""},
+	} {
+		got := tc.first
+		got.join(tc.second)
+		if got.version != tc.version || got.live != (tc.first.live || tc.second.live) {
+			t.Errorf("%s: live %v, version %q, want %q", name, got.live, got.version, tc.version)
+		}
+	}
 }
 
 // Before something is begun, the workflow is taken as it is, and not as it was heard of.

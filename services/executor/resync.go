@@ -67,10 +67,10 @@ func (r *resync) once(ctx context.Context) error {
 	for _, wf := range list.Items {
 		uids[wf.UID] = true
 		looks.Go(func() error {
-			if err := ignoreEnded(r.wakes.do(ctx, wake{workflow: wf.Name, live: true})); err != nil {
+			if err := ignoreEnded(r.wakes.do(ctx, wake{workflow: wf.Name, live: true, version: wf.ResourceVersion})); err != nil {
 				r.log.Warn("looking at a running workflow", "group", wf.Labels[v1alpha1.LabelOwner], "workflow", wf.Name, "error", err)
 			}
-			if err := ignoreEnded(r.nudge(ctx, wf.Name)); err != nil {
+			if err := ignoreEnded(r.nudge(ctx, &wf)); err != nil {
 				r.log.Warn("looking whether Argo goes on", "group", wf.Labels[v1alpha1.LabelOwner], "workflow", wf.Name, "error", err)
 			}
 			return nil
@@ -84,21 +84,25 @@ func (r *resync) once(ctx context.Context) error {
 }
 
 // nudge writes to a workflow with which Argo does not go on, so that Argo sees it anew.
-func (r *resync) nudge(ctx context.Context, name string) error {
-	stored, err := r.reader.workflow(ctx, name)
+func (r *resync) nudge(ctx context.Context, listed *metav1.PartialObjectMetadata) error {
+	name := listed.Name
+	s := &seen{}
+	err := r.reader.hearsay(ctx, s, wake{workflow: name, live: true, version: listed.ResourceVersion})
+	if err == nil && s.stored == nil {
+		if s.stored, err = r.reader.workflow(ctx, name); err == nil {
+			err = r.reader.hydrate(s)
+		}
+	}
 	if err != nil {
 		return err
 	}
-	s := &seen{stored: stored}
-	if err := r.reader.hydrate(s); err != nil {
-		return err
-	}
+	stored := s.stored
 	if !execute.Stalled(s.Workflow, r.now()) {
 		return nil
 	}
 	r.log.Info("nudging Argo", "group", stored.Labels[v1alpha1.LabelOwner], "workflow", name)
 	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.AnnotationNudgedAt, r.now().UTC().Format(time.RFC3339Nano))
-	if err := r.client.Patch(ctx, stored, client.RawPatch(types.MergePatchType, patch), client.FieldOwner(fieldManager)); client.IgnoreNotFound(err) != nil {
+	if err := r.client.Patch(ctx, stored.DeepCopy(), client.RawPatch(types.MergePatchType, patch), client.FieldOwner(fieldManager)); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("nudging workflow %s: %w", name, err)
 	}
 	return nil

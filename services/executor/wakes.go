@@ -29,8 +29,10 @@ type wake struct {
 	news []news
 	// due: nodes that are done have waited for others, and are to be settled.
 	due bool
-	// live: the workflow is to be read, whatever was heard of it.
-	live bool
+	// live: the workflow is to be read, whatever was heard of it, but where that is of version, a
+	// resourceVersion that it has had just now.
+	live    bool
+	version string
 }
 
 // news is what was told of a release. The informer may be behind it.
@@ -84,7 +86,12 @@ func (w *wake) join(other wake) {
 	w.news = append(w.news, other.news...)
 	w.activated = append(w.activated, other.activated...)
 	w.due = w.due || other.due
-	w.live = w.live || other.live
+	switch {
+	case other.live && !w.live:
+		w.live, w.version = true, other.version
+	case other.live && w.version != other.version:
+		w.version = ""
+	}
 }
 
 // wakes looks at each workflow one at a time. Wake-ups that arrive during a look

@@ -20,13 +20,13 @@ const (
 	argoPerNode = 2 * time.Millisecond
 	argoPerPair = 5 * time.Microsecond
 	// settleShare times a look is how long nodes that are done wait for others at most, so
-	// that Argo is at work for a tenth of the time.
-	settleShare = 10
+	// that Argo is at work for a tenth of the time: it looks once more at what it wrote itself.
+	settleShare = 20
 	// settleLeast is not worth another look; settleMost is what a user may wait for to see
-	// a node end, and the details of a group. Where the nodes of a thousand releases were settled every 5 s,
-	// two of Argo's looks in five were for nothing (a conflict).
+	// a node end in Argo: the group's status does not wait for that. Where the nodes of a thousand releases were
+	// settled every 5 s, two of Argo's looks in five were for nothing (a conflict).
 	settleLeast = 50 * time.Millisecond
-	settleMost  = time.Minute
+	settleMost  = 3 * time.Minute
 )
 
 // Open says whether Argo may still activate nodes of the workflow. It has no phase until
@@ -168,19 +168,27 @@ type reached struct {
 type walk struct {
 	wf        *wfv1.Workflow
 	templates map[string]*wfv1.Template
-	nodes     map[string]wfv1.NodeStatus // by path: the name without the workflow's
-	begun     map[string]bool            // paths of leaves, and of the DAGs that they are in
+	nodes     map[string]nodeSeen // by path: the name without the workflow's
+	begun     map[string]bool     // paths of leaves, and of the DAGs that they are in
 	// done is asked once of each leaf that is come to and not settled.
 	done func(reached) bool
 }
 
+// nodeSeen is what a walk asks of a node of Argo's. Those are large, and there are thousands.
+type nodeSeen struct{ dag, fulfilled, succeeded bool }
+
 func newWalk(wf *wfv1.Workflow, begun map[string]bool, done func(reached) bool) *walk {
-	w := &walk{wf: wf, templates: map[string]*wfv1.Template{}, nodes: map[string]wfv1.NodeStatus{}, begun: map[string]bool{}, done: done}
+	w := &walk{
+		wf: wf, done: done,
+		templates: make(map[string]*wfv1.Template, len(wf.Spec.Templates)),
+		nodes:     make(map[string]nodeSeen, len(wf.Status.Nodes)),
+		begun:     make(map[string]bool, 2*len(begun)),
+	}
 	for i := range wf.Spec.Templates {
 		w.templates[wf.Spec.Templates[i].Name] = &wf.Spec.Templates[i]
 	}
 	for _, n := range wf.Status.Nodes {
-		w.nodes[strings.TrimPrefix(n.Name, wf.Name+".")] = n
+		w.nodes[strings.TrimPrefix(n.Name, wf.Name+".")] = nodeSeen{dag: n.Type == wfv1.NodeTypeDAG, fulfilled: n.Fulfilled(), succeeded: succeeded(n)}
 	}
 	for path := range begun {
 		for end := len(path); end > 0; end = strings.LastIndexByte(path[:end], '.') {
@@ -202,33 +210,36 @@ func (w *walk) run() {
 
 // dag walks a DAG, and reports whether all of it has succeeded.
 func (w *walk) dag(path string, dag *wfv1.DAGTemplate, passed bool) bool {
-	tasks := make(map[string]*wfv1.DAGTask, len(dag.Tasks))
+	number := make(map[string]int, len(dag.Tasks))
 	for i := range dag.Tasks {
-		tasks[dag.Tasks[i].Name] = &dag.Tasks[i]
+		number[dag.Tasks[i].Name] = i
 	}
-	behind := w.behind(path, tasks)
-	succeeded := make(map[string]bool, len(tasks))
-	visited := make(map[string]bool, len(tasks))
-	var visit func(name string) bool
-	visit = func(name string) bool {
-		t := tasks[name]
-		if visited[name] || t == nil {
-			return succeeded[name]
+	behind := w.behind(path, dag, number)
+	visited := make([]bool, len(dag.Tasks))
+	succeeded := make([]bool, len(dag.Tasks))
+	var visit func(i int) bool
+	visit = func(i int) bool {
+		if visited[i] {
+			return succeeded[i]
 		}
-		visited[name] = true
-		at := join(path, name)
+		visited[i] = true
+		t := &dag.Tasks[i]
+		at := join(path, t.Name)
 		// A leaf that Argo has come to has its dependencies behind it, and so has what is over.
 		node, there := w.nodes[at]
-		ready := there && (node.Type != wfv1.NodeTypeDAG || node.Fulfilled())
+		ready := there && (!node.dag || node.fulfilled)
 		if !ready {
-			ready = dag.Target == "" && understood(t) && !slices.ContainsFunc(t.Dependencies, func(d string) bool { return !visit(d) })
+			ready = dag.Target == "" && understood(t) && !slices.ContainsFunc(t.Dependencies, func(d string) bool {
+				before, known := number[d]
+				return !known || !visit(before)
+			})
 		}
-		succeeded[name] = ready && w.task(at, t.Template, passed || behind[name])
-		return succeeded[name]
+		succeeded[i] = ready && w.task(at, t.Template, passed || behind[i])
+		return succeeded[i]
 	}
 	all := true
-	for _, t := range dag.Tasks {
-		all = visit(t.Name) && all
+	for i := range dag.Tasks {
+		all = visit(i) && all
 	}
 	return all
 }
@@ -236,8 +247,8 @@ func (w *walk) dag(path string, dag *wfv1.DAGTemplate, passed bool) bool {
 // task walks what is at a path, and reports whether it has succeeded.
 func (w *walk) task(path, template string, passed bool) bool {
 	node, active := w.nodes[path]
-	if active && node.Fulfilled() {
-		return succeeded(node)
+	if active && node.fulfilled {
+		return node.succeeded
 	}
 	switch t := w.templates[template]; {
 	case t == nil:
@@ -254,25 +265,28 @@ func succeeded(n wfv1.NodeStatus) bool {
 	return n.Phase == wfv1.NodeSucceeded || n.Phase == wfv1.NodeSkipped
 }
 
-// behind are the tasks that come before one in which something was begun. Those that
+// behind are the tasks, by number, that come before one in which something was begun. Those that
 // are over are not all among them: nobody asks for those.
-func (w *walk) behind(path string, tasks map[string]*wfv1.DAGTask) map[string]bool {
-	out := map[string]bool{}
-	var mark func(name string)
-	mark = func(name string) {
-		if tasks[name] == nil || w.nodes[join(path, name)].Fulfilled() {
+func (w *walk) behind(path string, dag *wfv1.DAGTemplate, number map[string]int) []bool {
+	out := make([]bool, len(dag.Tasks))
+	if path != "" && !w.begun[path] {
+		return out
+	}
+	var mark func(i int)
+	mark = func(i int) {
+		if w.nodes[join(path, dag.Tasks[i].Name)].fulfilled {
 			return
 		}
-		for _, d := range tasks[name].Dependencies {
-			if !out[d] {
-				out[d] = true
-				mark(d)
+		for _, d := range dag.Tasks[i].Dependencies {
+			if before, known := number[d]; known && !out[before] {
+				out[before] = true
+				mark(before)
 			}
 		}
 	}
-	for name := range tasks {
-		if w.begun[join(path, name)] {
-			mark(name)
+	for i := range dag.Tasks {
+		if w.begun[join(path, dag.Tasks[i].Name)] {
+			mark(i)
 		}
 	}
 	return out

@@ -326,7 +326,7 @@ func TestSettlementsMayWait(t *testing.T) {
 		},
 		"Large": {
 			reason: "of a large workflow there is an end to it",
-			state:  newWorld(just, waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(50000)), want: time.Minute,
+			state:  newWorld(just, waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(50000)), want: 3 * time.Minute,
 		},
 		"Small": {
 			reason: "of a small one Argo's look costs nothing",

@@ -129,11 +129,13 @@ func Next(s State) (Actions, error) {
 		a.Superseded = s.superseded()
 	}
 	if a.Superseded == "" && !s.suspended() {
+		// With as many pods as the limit Argo activates nothing.
+		pods := podsOf(s.Workflow)
 		for _, d := range begin {
 			if s.Held[d.Task] {
 				continue
 			}
-			if err := s.begin(&a, d, inFlight); err != nil {
+			if err := s.begin(&a, d, inFlight, pods); err != nil {
 				return Actions{}, err
 			}
 		}
@@ -191,7 +193,7 @@ func (s State) decide(n waiting, want plan.Node) Verdict {
 
 // begin adds what a node begins with. Of releases there are only as many in
 // flight as the workflow allows.
-func (s State) begin(a *Actions, d *decision, inFlight map[Key]bool) error {
+func (s State) begin(a *Actions, d *decision, inFlight map[Key]bool, pods int) error {
 	n, want := d.Node, d.want
 	switch want.Kind {
 	case plan.Job:
@@ -211,8 +213,7 @@ func (s State) begin(a *Actions, d *decision, inFlight map[Key]bool) error {
 	limit := s.Workflow.Spec.Parallelism
 	busy := len(inFlight)
 	if d.ahead {
-		// With as many pods as that Argo activates nothing.
-		busy += podsOf(s.Workflow)
+		busy += pods
 	}
 	// Two executors of one release share its HelmRelease: one of them begins it.
 	if inFlight[key] || limit != nil && *limit > 0 && int64(busy) >= *limit {

@@ -133,11 +133,7 @@ func (s summary) rolloutStatus() *v1alpha1.RolloutStatus {
 		Finished:   timeOf(wf.Status.FinishedAt),
 		Total:      int32(total(wf)),
 	}
-	for _, n := range releaseNodes(wf) {
-		if n.Phase == wfv1.NodeSucceeded {
-			out.Done++
-		}
-	}
+	out.Done = int32(s.countOf(wf).done)
 	out.Progress = fmt.Sprintf("%d/%d", out.Done, out.Total)
 	return out
 }

@@ -122,7 +122,7 @@ func (s summary) ready() verdict {
 		ready := apimeta.FindStatusCondition(s.Group.Status.Conditions, v1alpha1.ConditionReady)
 		return s.failed(ready.Message, ready.LastTransitionTime.Time)
 	case forward != nil:
-		return progressing(progress(forward))
+		return progressing(s.progress(forward))
 	case refused != nil:
 		return verdict{status: metav1.ConditionFalse, reason: v1alpha1.ReasonInvalidSpec, message: refused.Message, stalled: true, handled: true}
 	}
@@ -181,7 +181,7 @@ func (s summary) held() verdict {
 		message = fmt.Sprintf("the last good generation is %d", last)
 	}
 	if wf := s.newest("", func(r run) bool { return !r.wf.Status.Fulfilled() }); wf != nil {
-		message += ", " + progress(wf)
+		message += ", " + s.progress(wf)
 	}
 	return verdict{status: metav1.ConditionFalse, reason: v1alpha1.ReasonSuspended, message: "held by spec.suspend: " + message}
 }
@@ -233,7 +233,7 @@ func (s summary) terminating() verdict {
 	switch {
 	case reverse == nil:
 	case !reverse.Status.Fulfilled():
-		v.message = progress(reverse)
+		v.message = s.progress(reverse)
 	case reverse.Status.Successful():
 		v.message = "the releases of the group are removed"
 	default:
@@ -287,27 +287,17 @@ func progressing(message string) verdict {
 }
 
 // progress of a workflow, for a user.
-func progress(wf *wfv1.Workflow) string {
+func (s summary) progress(wf *wfv1.Workflow) string {
 	if suspended(wf) {
 		return fmt.Sprintf("workflow %s is suspended", wf.Name)
 	}
 	if len(wf.Status.Nodes) == 0 {
 		return fmt.Sprintf("workflow %s is submitted", wf.Name)
 	}
-	var done, failed, active int
-	for _, n := range releaseNodes(wf) {
-		switch {
-		case n.Phase == wfv1.NodeSucceeded:
-			done++
-		case n.Phase.FailedOrError():
-			failed++
-		case !n.Fulfilled():
-			active++
-		}
-	}
-	message := fmt.Sprintf("workflow %s is running: %d done, %d active", wf.Name, done, active)
-	if failed > 0 {
-		message += fmt.Sprintf(", %d failed", failed)
+	c := s.countOf(wf)
+	message := fmt.Sprintf("workflow %s is running: %d done, %d active", wf.Name, c.done, c.active)
+	if c.failed > 0 {
+		message += fmt.Sprintf(", %d failed", c.failed)
 	}
 	return message
 }

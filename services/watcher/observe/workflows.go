@@ -69,9 +69,9 @@ func (s summary) workflow(condition string, wf *wfv1.Workflow) metav1.Condition 
 	case wf.Status.Fulfilled():
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonFailed, failureMessage(wf)
 	case suspended(wf):
-		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonSuspended, progress(wf)
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonSuspended, s.progress(wf)
 	default:
-		c.Status, c.Reason, c.Message = metav1.ConditionUnknown, v1alpha1.ReasonProgressing, progress(wf)
+		c.Status, c.Reason, c.Message = metav1.ConditionUnknown, v1alpha1.ReasonProgressing, s.progress(wf)
 	}
 	return c
 }
