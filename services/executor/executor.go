@@ -159,6 +159,9 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 		if !ok || own.answered(ctx, f) {
 			return nil, nil
 		}
+		if err := w.reader.await(ctx, wake); err != nil {
+			return nil, err
+		}
 		return nil, carryOn(f, wake.task, wakes.do(ctx, wake))
 	})
 }

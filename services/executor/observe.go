@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
@@ -124,6 +125,30 @@ func (r *reader) hearsay(ctx context.Context, s *seen, w wake) error {
 		s.stored = nil
 	}
 	return nil
+}
+
+// How long the informer is given to show a node that an event tells of. It takes milliseconds, and to read
+// a workflow of a hundred releases takes 50 ms where the API server is busy.
+const (
+	nodeStep = 10 * time.Millisecond
+	nodeMost = 250 * time.Millisecond
+)
+
+// await returns when the informer shows the nodes that a wake-up tells of, or has had its time: then the look
+// reads them.
+func (r *reader) await(ctx context.Context, w wake) error {
+	if len(w.activated) == 0 || r.recent == nil {
+		return nil
+	}
+	err := wait.PollUntilContextTimeout(ctx, nodeStep, nodeMost, true, func(ctx context.Context) (bool, error) {
+		s := &seen{}
+		err := r.hearsay(ctx, s, w)
+		return s.stored != nil, err
+	})
+	if wait.Interrupted(err) && ctx.Err() == nil {
+		return nil
+	}
+	return err
 }
 
 // refresh sees the workflow anew, and the group. The releases stay as they are: what

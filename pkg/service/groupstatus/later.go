@@ -13,7 +13,7 @@ import (
 // each once more for every one that was faster: five writes took it all of the 2.6 s in which one
 // release of a hundred was changed.
 const (
-	largeGroup = 50
+	largeGroup = 20
 	laterBase  = time.Second
 	perRelease = 5 // ms
 )
@@ -31,7 +31,7 @@ const (
 
 // Later is how long a service puts off to say of a large group what nobody waits for, so that
 // no two of them write at a time, and none while a small change is rolled out: for each turn 1 s, and
-// 5 ms for each release. Of a group of less than 50 releases it is zero: its status is small.
+// 5 ms for each release. Of a group of less than 20 releases it is zero: its status is small.
 func Later(group *v1alpha1.ApplicationGroup, turn Turn) time.Duration {
 	releases := 0
 	for i := range group.Spec.Applications {

@@ -27,7 +27,7 @@ func TestLater(t *testing.T) {
 		turn  Turn
 		want  time.Duration
 	}{
-		"a small group waits for nobody": {large(49), CompilersTurn, 0},
+		"a small group waits for nobody": {large(19), CompilersTurn, 0},
 		"the watcher is the first":       {large(100), WatchersTurn, 1500 * time.Millisecond},
 		"parts of a chart are releases":  {split, WatchersTurn, 1500 * time.Millisecond},
 		"the compiler is the last":       {large(100), CompilersTurn, 6 * time.Second},
