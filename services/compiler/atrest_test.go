@@ -103,3 +103,30 @@ func TestNewestSucceeded(t *testing.T) {
 		}
 	}
 }
+
+// Another replica sees the group otherwise, and replaces the plan between ours and our workflow.
+func TestThePlanOfAWorkflowIsItsOwn(t *testing.T) {
+	c := newCluster(t, newGroup())
+	other := true
+	c.before = func(verb string, obj client.Object) error {
+		wf, ok := obj.(*wfv1.Workflow)
+		if !ok || verb != "create" || !other {
+			return nil
+		}
+		other = false
+		_, secrets := c.plan(wf.Name)
+		theirs := secrets[0].DeepCopy()
+		delete(theirs.Data, "b.b-b")
+		return c.Update(t.Context(), theirs)
+	}
+	if _, err := c.handle(events.New(rollout(3), chartsStaged)); err == nil || len(c.workflows()) > 0 {
+		t.Fatalf("a workflow without its plan is taken back, and made again later: %v, %v", err, c.workflows())
+	} else if _, again := events.RetryDelay(err); !again {
+		t.Errorf("that is no failure: %v", err)
+	}
+	c.must(events.New(rollout(3), chartsStaged))
+	nodes, _ := c.plan(compile.WorkflowName(rollout(3), events.WorkflowForward, 0))
+	if len(nodes) != 3 || len(c.workflows()) != 1 {
+		t.Errorf("a plan of %d nodes for %d workflows", len(nodes), len(c.workflows()))
+	}
+}

@@ -107,33 +107,19 @@ func (c *compiler) roll(ctx context.Context, in compile.Input) ([]events.Fact, e
 // compiled says that there is a workflow: first the event, for which somebody may wait.
 func (c *compiler) compiled(ctx context.Context, group *v1alpha1.ApplicationGroup, wf *wfv1.Workflow, releases int) ([]events.Fact, error) {
 	err := events.Afterwards(ctx, func(ctx context.Context) error {
-		group, err := c.stillCurrent(ctx, group)
-		if err != nil || group == nil {
-			return err
-		}
-		return c.say(ctx, group, groupstatus.Status{}, metav1.ConditionTrue, v1alpha1.ReasonCompiled, contents(wf, releases))
+		s := compiledIs(groupstatus.Status{}, metav1.ConditionTrue, v1alpha1.ReasonCompiled, contents(wf, releases))
+		return groupstatus.ApplyLater(ctx, c.client, fieldManager, group, s, groupstatus.CompilersTurn, func(ctx context.Context) (*v1alpha1.ApplicationGroup, error) {
+			now, err := c.asked(ctx, groupstatus.RolloutOf(group))
+			if events.IsSuperseded(err) {
+				return nil, nil
+			}
+			return now, err
+		})
 	})
 	if err != nil {
 		return nil, err
 	}
 	return submitted(groupstatus.RolloutOf(group), wf, releases), nil
-}
-
-// stillCurrent is the group, after the compiler's turn to say something of it has come; nil where it asks
-// for something else by then.
-func (c *compiler) stillCurrent(ctx context.Context, group *v1alpha1.ApplicationGroup) (*v1alpha1.ApplicationGroup, error) {
-	later := groupstatus.Later(group, groupstatus.CompilersTurn)
-	if later == 0 {
-		return group, nil
-	}
-	if err := groupstatus.Pause(ctx, later); err != nil {
-		return nil, err
-	}
-	group, err := c.asked(ctx, groupstatus.RolloutOf(group))
-	if events.IsSuperseded(err) {
-		return nil, nil
-	}
-	return group, err
 }
 
 // contents of a workflow, for a user.
@@ -239,7 +225,12 @@ func (c *compiler) reject(ctx context.Context, group *v1alpha1.ApplicationGroup,
 
 // say writes the condition Compiled, beside what else there is to say.
 func (c *compiler) say(ctx context.Context, group *v1alpha1.ApplicationGroup, s groupstatus.Status, status metav1.ConditionStatus, reason, message string) error {
-	s.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionCompiled, Status: status, Reason: reason, Message: message}}
-	_, err := groupstatus.Apply(ctx, c.client, fieldManager, group, s)
+	_, err := groupstatus.Apply(ctx, c.client, fieldManager, group, compiledIs(s, status, reason, message))
 	return err
+}
+
+// compiledIs is the status with the condition Compiled.
+func compiledIs(s groupstatus.Status, status metav1.ConditionStatus, reason, message string) groupstatus.Status {
+	s.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionCompiled, Status: status, Reason: reason, Message: message}}
+	return s
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
@@ -81,13 +82,32 @@ func (c *compiler) submit(ctx context.Context, p *compile.Plan, before ...func()
 	if err := together(before...); err != nil {
 		return nil, err
 	}
-	wf, err := c.create(ctx, p.Workflow)
+	wf, made, err := c.create(ctx, p.Workflow)
 	if err != nil {
 		return nil, err
 	}
+	same, err := c.handOver(ctx, wf, secrets)
+	if err != nil {
+		return nil, err
+	}
+	if made && !same {
+		// Another replica, that saw the group otherwise, has replaced the plan before the
+		// workflow was there, and found this one then.
+		return nil, c.takeBack(ctx, wf)
+	}
 	c.log.InfoContext(ctx, "submitted", "group", wf.Labels[v1alpha1.LabelOwner], "generation", wf.Labels[v1alpha1.LabelGeneration],
 		"workflow", wf.Name, "releases", p.Releases())
-	return wf, c.handOver(ctx, wf, secrets)
+	return wf, nil
+}
+
+// takeBack deletes a workflow whose plan is another's, for both to be made again.
+func (c *compiler) takeBack(ctx context.Context, wf *wfv1.Workflow) error {
+	uid := wf.UID
+	err := c.client.Delete(ctx, wf, client.Preconditions{UID: &uid}, client.PropagationPolicy(metav1.DeletePropagationBackground))
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("taking back workflow %s, whose plan is another's: %w", wf.Name, err)
+	}
+	return events.RetryAfter(c.patience.again, fmt.Errorf("the plan of workflow %s was another's", wf.Name))
 }
 
 // write a Secret of a plan whose workflow was not there a moment ago. A Secret that is
@@ -120,21 +140,21 @@ func (c *compiler) write(ctx context.Context, wf *wfv1.Workflow, want *corev1.Se
 	return nil
 }
 
-// create the workflow, or find the one that another replica has just created.
-func (c *compiler) create(ctx context.Context, want *wfv1.Workflow) (*wfv1.Workflow, error) {
-	wf := want.DeepCopy()
-	err := c.client.Create(ctx, wf)
+// create the workflow, or find the one that another replica has just created; made says which.
+func (c *compiler) create(ctx context.Context, want *wfv1.Workflow) (wf *wfv1.Workflow, made bool, err error) {
+	wf = want.DeepCopy()
+	err = c.client.Create(ctx, wf)
 	if err == nil {
-		return wf, nil
+		return wf, true, nil
 	}
 	if !apierrors.IsAlreadyExists(err) {
-		return nil, refusedByAPI(fmt.Sprintf("creating workflow %s", want.Name), err)
+		return nil, false, refusedByAPI(fmt.Sprintf("creating workflow %s", want.Name), err)
 	}
-	have, err := c.same(ctx, want)
-	if err == nil && have == nil {
-		return nil, fmt.Errorf("creating workflow %s: it was there, and is gone", want.Name)
+	wf, err = c.same(ctx, want)
+	if err == nil && wf == nil {
+		return nil, false, fmt.Errorf("creating workflow %s: it was there, and is gone", want.Name)
 	}
-	return have, err
+	return wf, false, err
 }
 
 // adopt makes a workflow the owner of its plan, and counts the releases in it.
@@ -150,7 +170,7 @@ func (c *compiler) adopt(ctx context.Context, wf *wfv1.Workflow) (releases int, 
 			others = append(others, s)
 		}
 	}
-	if err := c.handOver(ctx, wf, others); err != nil {
+	if _, err := c.handOver(ctx, wf, others); err != nil {
 		return 0, err
 	}
 	nodes, err := plan.Nodes(secrets.Items)
@@ -161,16 +181,18 @@ func (c *compiler) adopt(ctx context.Context, wf *wfv1.Workflow) (releases int, 
 	return p.Releases(), nil
 }
 
-// handOver makes a workflow the one owner of the Secrets of its plan.
-func (c *compiler) handOver(ctx context.Context, wf *wfv1.Workflow, secrets []*corev1.Secret) error {
+// handOver makes a workflow the one owner of the Secrets of its plan, and reports whether they hold
+// what they are said to hold.
+func (c *compiler) handOver(ctx context.Context, wf *wfv1.Workflow, secrets []*corev1.Secret) (same bool, err error) {
 	owner := metav1.OwnerReference{
 		APIVersion: wfv1.SchemeGroupVersion.String(), Kind: "Workflow", Name: wf.Name, UID: wf.UID,
 		Controller: new(true), BlockOwnerDeletion: new(false),
 	}
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"ownerReferences": []metav1.OwnerReference{owner}}})
 	if err != nil {
-		return fmt.Errorf("encoding the owner of plan %s: %w", wf.Name, err)
+		return false, fmt.Errorf("encoding the owner of plan %s: %w", wf.Name, err)
 	}
+	var other atomic.Bool
 	var do []func() error
 	for _, s := range secrets {
 		do = append(do, func() error {
@@ -178,10 +200,14 @@ func (c *compiler) handOver(ctx context.Context, wf *wfv1.Workflow, secrets []*c
 			if err := c.client.Patch(ctx, at, client.RawPatch(types.MergePatchType, patch)); client.IgnoreNotFound(err) != nil {
 				return fmt.Errorf("handing plan %s to its workflow: %w", s.Name, err)
 			}
+			if !apiequality.Semantic.DeepEqual(at.Data, s.Data) {
+				other.Store(true)
+			}
 			return nil
 		})
 	}
-	return together(do...)
+	err = together(do...)
+	return !other.Load(), err
 }
 
 // refusedByAPI tells what the API server will never take, which is an outcome for the

@@ -92,11 +92,14 @@ func (s *stager) desired(ctx context.Context, f events.Fact) ([]events.Fact, err
 	// First the event: to write the status of a large group takes the API server longer
 	// than anything else here, and the compiler can go on meanwhile.
 	err = events.Afterwards(ctx, func(ctx context.Context) error {
-		group, err := s.stillCurrent(ctx, group)
-		if err != nil || group == nil {
-			return err
-		}
-		return s.say(ctx, group, metav1.ConditionTrue, v1alpha1.ReasonStaged, message, o.apps)
+		st := statusOf(group, metav1.ConditionTrue, v1alpha1.ReasonStaged, message, o.apps)
+		return groupstatus.ApplyLater(ctx, s.client, fieldManager, group, st, groupstatus.StagersTurn, func(ctx context.Context) (*v1alpha1.ApplicationGroup, error) {
+			now, err := s.current(ctx, f.Rollout)
+			if events.IsSuperseded(err) {
+				return nil, nil
+			}
+			return now, err
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -134,23 +137,6 @@ func (s *stager) tell(ctx context.Context, group *v1alpha1.ApplicationGroup) (to
 		}
 		return errors.Join(err, say())
 	}
-}
-
-// stillCurrent is the group, after the stager's turn to say something of it has come; nil where it asks
-// for something else by then.
-func (s *stager) stillCurrent(ctx context.Context, group *v1alpha1.ApplicationGroup) (*v1alpha1.ApplicationGroup, error) {
-	later := groupstatus.Later(group, groupstatus.StagersTurn)
-	if later == 0 {
-		return group, nil
-	}
-	if err := groupstatus.Pause(ctx, later); err != nil {
-		return nil, err
-	}
-	group, err := s.current(ctx, groupstatus.RolloutOf(group))
-	if events.IsSuperseded(err) {
-		return nil, nil
-	}
-	return group, err
 }
 
 // current reads the group live; where it is not what the event is about, the event
@@ -250,6 +236,11 @@ func backoff(attempt uint64) time.Duration {
 // say writes all that the stager owns of the status; of applications nothing where apps
 // is nil.
 func (s *stager) say(ctx context.Context, group *v1alpha1.ApplicationGroup, status metav1.ConditionStatus, reason, message string, apps []outcome) error {
+	_, err := groupstatus.Apply(ctx, s.client, fieldManager, group, statusOf(group, status, reason, message, apps))
+	return err
+}
+
+func statusOf(group *v1alpha1.ApplicationGroup, status metav1.ConditionStatus, reason, message string, apps []outcome) groupstatus.Status {
 	st := groupstatus.Status{Conditions: []metav1.Condition{{
 		Type: v1alpha1.ConditionStaged, Status: status, Reason: reason, Message: message,
 	}}}
@@ -258,8 +249,7 @@ func (s *stager) say(ctx context.Context, group *v1alpha1.ApplicationGroup, stat
 		describe(&a, apps[i], status == metav1.ConditionTrue)
 		st.Applications = append(st.Applications, a)
 	}
-	_, err := groupstatus.Apply(ctx, s.client, fieldManager, group, st)
-	return err
+	return st
 }
 
 func describe(a *v1alpha1.ApplicationStatus, o outcome, staged bool) {

@@ -203,6 +203,7 @@ var rare = map[request]string{
 	{"intake", "orkestra", "create", "", "secrets"}:                               "what a webhook asks for",
 	{"intake", "orkestra", "delete", "", "secrets"}:                               "what a webhook asks for",
 	{"compiler", "", "delete", "batch", "jobs"}:                                   "Jobs that no revision would run",
+	{"compiler", "orkestra", "delete", "argoproj.io", "workflows"}:                "two replicas that compile one rollout at a time, and see it otherwise",
 	{"compiler", "orkestra", "get", "apps", "controllerrevisions"}:                "a rollback to a revision, and a revision that is there already",
 	{"executor", "", "delete", "batch", "jobs"}:                                   "a Job that an earlier workflow ran without success",
 }

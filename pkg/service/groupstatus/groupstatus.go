@@ -55,20 +55,8 @@ func RolloutOf(group *v1alpha1.ApplicationGroup) events.Rollout {
 // that is gone, or is another one by now (UID), is a success: there is nobody to tell.
 // It returns the resourceVersion that the group has with it, or an empty one where nothing was written.
 func Apply(ctx context.Context, c client.Client, fieldManager string, group *v1alpha1.ApplicationGroup, s Status) (resourceVersion string, err error) {
-	conditions := make([]metav1.Condition, len(s.Conditions))
-	for i, cond := range s.Conditions {
-		conditions[i] = complete(cond, group)
-	}
-	desired := v1alpha1.ApplicationGroupStatus{
-		Applications:            s.Applications,
-		ObservedGeneration:      s.ObservedGeneration,
-		LastSucceededGeneration: s.LastSucceededGeneration,
-		LastHandledReconcileAt:  s.LastHandledReconcileAt,
-		Rollout:                 s.Rollout,
-		LastUnchangedRollout:    s.LastUnchangedRollout,
-		Conditions:              conditions,
-	}
-	said, err := says(group, desired, fieldManager)
+	want := desired(group, s)
+	said, err := says(group, want, fieldManager)
 	if err != nil || said {
 		return "", err
 	}
@@ -76,7 +64,7 @@ func Apply(ctx context.Context, c client.Client, fieldManager string, group *v1a
 		"apiVersion": v1alpha1.GroupVersion.String(),
 		"kind":       v1alpha1.Kind,
 		"metadata":   map[string]any{"name": group.Name, "uid": group.UID},
-		"status":     desired,
+		"status":     want,
 	})
 	if err != nil {
 		return "", fmt.Errorf("encoding the status of group %s: %w", group.Name, err)
@@ -92,6 +80,23 @@ func Apply(ctx context.Context, c client.Client, fieldManager string, group *v1a
 		return "", fmt.Errorf("applying the status of group %s as %s: %w", group.Name, fieldManager, err)
 	}
 	return live.ResourceVersion, nil
+}
+
+// desired is what the group is to say.
+func desired(group *v1alpha1.ApplicationGroup, s Status) v1alpha1.ApplicationGroupStatus {
+	conditions := make([]metav1.Condition, len(s.Conditions))
+	for i, cond := range s.Conditions {
+		conditions[i] = complete(cond, group)
+	}
+	return v1alpha1.ApplicationGroupStatus{
+		Applications:            s.Applications,
+		ObservedGeneration:      s.ObservedGeneration,
+		LastSucceededGeneration: s.LastSucceededGeneration,
+		LastHandledReconcileAt:  s.LastHandledReconcileAt,
+		Rollout:                 s.Rollout,
+		LastUnchangedRollout:    s.LastUnchangedRollout,
+		Conditions:              conditions,
+	}
 }
 
 func complete(c metav1.Condition, group *v1alpha1.ApplicationGroup) metav1.Condition {

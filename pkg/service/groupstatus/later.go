@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"orkestra.dev/api/v1alpha1"
 )
 
@@ -48,14 +50,27 @@ func Later(group *v1alpha1.ApplicationGroup, turn Turn) time.Duration {
 	return out
 }
 
-// Pause waits that long, and returns why it did not where it did not.
-func Pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
+// ApplyLater is Apply when the turn of that manager has come, unless all is said already. current reads the
+// group anew after that, nil where it asks for something else by then: there is nobody to tell.
+func ApplyLater(ctx context.Context, c client.Client, fieldManager string, group *v1alpha1.ApplicationGroup, s Status,
+	turn Turn, current func(context.Context) (*v1alpha1.ApplicationGroup, error),
+) error {
+	if later := Later(group, turn); later > 0 {
+		said, err := says(group, desired(group, s), fieldManager)
+		if err != nil || said {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(later):
+		}
+		if group, err = current(ctx); err != nil || group == nil {
+			return err
+		}
 	}
+	_, err := Apply(ctx, c, fieldManager, group, s)
+	return err
 }
 
 // Held remembers since when it is put off to say something of groups. The zero value remembers nothing.

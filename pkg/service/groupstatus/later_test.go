@@ -1,11 +1,16 @@
 package groupstatus
 
 import (
+	"context"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"orkestra.dev/api/v1alpha1"
 )
@@ -60,4 +65,60 @@ func TestHeld(t *testing.T) {
 	left(0, "a minute later")
 	h.Forget(g.Name)
 	left(1500*time.Millisecond, "one that was forgotten")
+}
+
+func TestApplyLater(t *testing.T) {
+	status := Status{Conditions: []metav1.Condition{{Type: v1alpha1.ConditionCompiled, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonCompiled}}}
+	for name, tc := range map[string]struct {
+		releases int
+		// said: the group says it already; moved: it asks for something else by then.
+		said, moved bool
+		waits       time.Duration
+		written     bool
+	}{
+		"Small":   {releases: 2, written: true},
+		"Large":   {releases: 100, waits: 6 * time.Second, written: true},
+		"Said":    {releases: 100, said: true},
+		"MovedOn": {releases: 100, moved: true, waits: 6 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := large(tc.releases)
+				scheme := runtime.NewScheme()
+				if err := v1alpha1.AddToScheme(scheme); err != nil {
+					t.Fatal(err)
+				}
+				c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(g).WithStatusSubresource(g).Build()
+				now := func(ctx context.Context) (*v1alpha1.ApplicationGroup, error) {
+					if tc.moved {
+						return nil, nil
+					}
+					g := &v1alpha1.ApplicationGroup{}
+					return g, c.Get(ctx, client.ObjectKey{Name: "g"}, g)
+				}
+				if tc.said {
+					g.Status.Conditions = []metav1.Condition{status.Conditions[0]}
+					g.Status.Conditions[0].ObservedGeneration = g.Generation
+					g.ManagedFields = []metav1.ManagedFieldsEntry{{
+						Manager: "me", Operation: metav1.ManagedFieldsOperationApply, Subresource: "status",
+						FieldsV1: metav1.NewFieldsV1(`{"f:status":{"f:conditions":{"k:{\"type\":\"Compiled\"}":{".":{}}}}}`),
+					}}
+				}
+				began := time.Now()
+				if err := ApplyLater(t.Context(), c, "me", g, status, CompilersTurn, now); err != nil {
+					t.Fatal(err)
+				}
+				if waited := time.Since(began); waited != tc.waits {
+					t.Errorf("waited %s, want %s", waited, tc.waits)
+				}
+				var have v1alpha1.ApplicationGroup
+				if err := c.Get(t.Context(), client.ObjectKey{Name: "g"}, &have); err != nil {
+					t.Fatal(err)
+				}
+				if written := len(have.Status.Conditions) == 1; written != tc.written {
+					t.Errorf("written is %v", written)
+				}
+			})
+		})
+	}
 }

@@ -19,13 +19,13 @@ const (
 	// releases, and 7 s at a thousand (docs/benchmarks/costs.md).
 	argoPerNode = 2 * time.Millisecond
 	argoPerPair = 5 * time.Microsecond
-	// settleShare times a look is how long nodes that are done wait for others at most, so
-	// that Argo is at work for a tenth of the time: it looks once more at what it wrote itself.
+	// settleShare times a look is how long nodes that are done wait for others at most, and twice a look for each
+	// release that is under way, so that Argo is at work for a tenth of the time: it looks once more at what it wrote itself.
 	settleShare = 20
 	// settleLeast is not worth another look; settleMost is what a user may wait for to see
 	// a node end in Argo: the group's status does not wait for that. Where the nodes of a thousand releases were
 	// settled every 5 s, two of Argo's looks in five were for nothing (a conflict).
-	settleLeast = 50 * time.Millisecond
+	settleLeast = 100 * time.Millisecond
 	settleMost  = 3 * time.Minute
 )
 
@@ -143,13 +143,17 @@ func (s State) mayWait(a Actions, inFlight map[Key]bool, forArgo bool) time.Dura
 		}
 	}
 	nodes := len(s.Plan)
-	look := time.Duration(nodes)*argoPerNode + time.Duration(nodes*nodes)*argoPerPair
-	wait := min(look*time.Duration(min(len(inFlight), settleShare)), settleMost)
+	wait := min(lookOf(nodes)*time.Duration(min(2*len(inFlight), settleShare)), settleMost)
 	// Kubernetes keeps whole seconds.
 	if wait < settleLeast || s.Now.Sub(lastChange(s.Workflow)) >= wait+time.Second {
 		return 0
 	}
 	return wait
+}
+
+// lookOf is about how long Argo looks at a workflow of so many leaves.
+func lookOf(nodes int) time.Duration {
+	return time.Duration(nodes)*argoPerNode + time.Duration(nodes*nodes)*argoPerPair
 }
 
 // reached is a leaf that a walk has come to: all that is before it is done.

@@ -321,8 +321,8 @@ func TestSettlementsMayWait(t *testing.T) {
 		want   time.Duration
 	}{
 		"OthersUnderWay": {
-			reason: "Argo could do nothing with it; ten looks of Argo's would be as long as this for each that is under way",
-			state:  newWorld(just, waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(50)), want: 225 * time.Millisecond,
+			reason: "Argo could do nothing with it; two looks of Argo's would be as long as this for each that is under way",
+			state:  newWorld(just, waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(50)), want: 450 * time.Millisecond,
 		},
 		"Large": {
 			reason: "of a large workflow there is an end to it",
@@ -346,7 +346,7 @@ func TestSettlementsMayWait(t *testing.T) {
 		},
 		"BegunAhead": {
 			reason: "what Argo would activate next is begun",
-			state:  newWorld(just, waits("b"), there("a", ready), busy, wf(before), of(50)), want: 225 * time.Millisecond,
+			state:  newWorld(just, waits("b"), there("a", ready), busy, wf(before), of(50)), want: 450 * time.Millisecond,
 		},
 		"BeforeAPod": {
 			reason: "what Argo alone can run is not to wait",

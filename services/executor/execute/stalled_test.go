@@ -1,6 +1,8 @@
 package execute_test
 
 import (
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -36,6 +38,8 @@ func TestStalled(t *testing.T) {
 		"Fulfilled": {"it is over", []wfv1.NodeStatus{settled}, func(wf *wfv1.Workflow) { wf.Status.Phase = wfv1.WorkflowSucceeded }, time.Minute, false},
 		"Held":      {"a user holds it", []wfv1.NodeStatus{group, settled}, func(wf *wfv1.Workflow) { wf.Spec.Suspend = new(true) }, time.Minute, false},
 		"Deleted":   {"it goes", []wfv1.NodeStatus{group, settled}, func(wf *wfv1.Workflow) { wf.DeletionTimestamp = new(metav1.NewTime(begin)) }, time.Minute, false},
+		"Looking":   {"a look at a thousand releases takes Argo seconds", slices.Repeat([]wfv1.NodeStatus{group, settled}, 1000), nil, 30 * time.Second, false},
+		"Looked":    {"and they are over", slices.Repeat([]wfv1.NodeStatus{group, settled}, 1000), nil, time.Minute, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			wf := &wfv1.Workflow{}
@@ -43,7 +47,7 @@ func TestStalled(t *testing.T) {
 			wf.Status.Phase = wfv1.WorkflowRunning
 			wf.Status.Nodes = wfv1.Nodes{}
 			for i, n := range c.nodes {
-				wf.Status.Nodes[string(rune('a'+i))] = n
+				wf.Status.Nodes[strconv.Itoa(i)] = n
 			}
 			if c.change != nil {
 				c.change(wf)

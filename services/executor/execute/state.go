@@ -117,9 +117,13 @@ func Activated(wf *wfv1.Workflow, tasks []string) bool {
 	return len(missing) == 0
 }
 
-// stallAfter is how long Argo may take to go on when every node is settled: its requeue
-// time is 10 s at most, and its look at a workflow takes a second at 1,000 nodes.
-const stallAfter = 12 * time.Second
+// stallAfter is how long Argo may take to go on when every node is settled, beside stallLooks of its looks
+// at the workflow: its requeue time is 10 s at most. To be told so while it looks at a thousand nodes, on busy
+// processors, would make it do that again.
+const (
+	stallAfter = 12 * time.Second
+	stallLooks = 4
+)
 
 // Stalled says whether it is Argo's turn, and Argo has not taken it: every node that was
 // activated is settled, and the workflow neither goes on nor ends. Argo puts what it
@@ -131,6 +135,7 @@ func Stalled(wf *wfv1.Workflow, now time.Time) bool {
 		return false
 	}
 	settled := 0
+	patience := stallAfter + stallLooks*lookOf(len(wf.Status.Nodes)/2) // a release has a node, and one of its application
 	for _, n := range wf.Status.Nodes {
 		leaf := n.Type == wfv1.NodeTypeSuspend || n.Type == wfv1.NodeTypePod
 		if leaf && !n.Fulfilled() {
@@ -140,7 +145,7 @@ func Stalled(wf *wfv1.Workflow, now time.Time) bool {
 			settled++
 		}
 	}
-	return settled > 0 && now.Sub(lastChange(wf)) > stallAfter
+	return settled > 0 && now.Sub(lastChange(wf)) > patience
 }
 
 // lastChange is when a node of the workflow was activated or settled last.
