@@ -8,6 +8,7 @@ import (
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"github.com/google/go-cmp/cmp"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -69,7 +70,7 @@ func handled(t *testing.T, name, token string) *v1alpha1.ApplicationGroup {
 	return g
 }
 
-// An upgrade of one application of twenty touches one release.
+// An upgrade of one application of twenty touches one release, and is a workflow of that one.
 func TestOneOfTwenty(t *testing.T) {
 	s := serve(t)
 	add(t, s, "small", "1.0.0", configMapChart())
@@ -85,9 +86,31 @@ func TestOneOfTwenty(t *testing.T) {
 	before := releases(t, name)
 	update(t, name, func(g *v1alpha1.ApplicationGroup) { g.Spec.Applications[7].Spec.Chart.Version = "1.1.0" })
 	awaitReady(t, name, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
-	if diff := cmp.Diff([]string{name + "/a7"}, touched(before, releases(t, name))); diff != "" {
+	after := releases(t, name)
+	if diff := cmp.Diff([]string{name + "/a7"}, touched(before, after)); diff != "" {
 		t.Errorf("releases that were touched (-want +got):\n%s", diff)
 	}
+	for key, hr := range after {
+		const by = v1alpha1.AnnotationWorkflow
+		if written := hr.Annotations[by] != before[key].Annotations[by]; written != (key == name+"/a7") {
+			t.Errorf("%s was written by %s, and before by %s", key, hr.Annotations[by], before[key].Annotations[by])
+		}
+	}
+	// The group is large enough for the compiler to wait for its turn.
+	eventually(t, time.Minute, "what the compiler says", func(ctx context.Context) error {
+		g, err := get(ctx, name)
+		if err != nil {
+			return err
+		}
+		if r := g.Status.Rollout; r == nil || r.Progress != "1/1" || r.Generation != g.Generation {
+			return fmt.Errorf("the rollout is %+v", r)
+		}
+		want := fmt.Sprintf("workflow %s has 1 of 20 releases: the others are as they should be", g.Status.Rollout.Workflow)
+		if c := apimeta.FindStatusCondition(g.Status.Conditions, v1alpha1.ConditionCompiled); c == nil || c.Message != want {
+			return fmt.Errorf("%s is %+v, want %q", v1alpha1.ConditionCompiled, c, want)
+		}
+		return nil
+	})
 }
 
 // umbrellaChart has two subcharts, each with a ConfigMap of its own values, and one of
