@@ -109,11 +109,7 @@ func (c *compiler) compiled(ctx context.Context, group *v1alpha1.ApplicationGrou
 	err := events.Afterwards(ctx, func(ctx context.Context) error {
 		s := compiledIs(groupstatus.Status{}, metav1.ConditionTrue, v1alpha1.ReasonCompiled, contents(wf, releases))
 		return groupstatus.ApplyLater(ctx, c.client, fieldManager, group, s, groupstatus.CompilersTurn, func(ctx context.Context) (*v1alpha1.ApplicationGroup, error) {
-			now, err := c.asked(ctx, groupstatus.RolloutOf(group))
-			if events.IsSuperseded(err) {
-				return nil, nil
-			}
-			return now, err
+			return c.asked(ctx, groupstatus.RolloutOf(group))
 		})
 	})
 	if err != nil {

@@ -94,11 +94,7 @@ func (s *stager) desired(ctx context.Context, f events.Fact) ([]events.Fact, err
 	err = events.Afterwards(ctx, func(ctx context.Context) error {
 		st := statusOf(group, metav1.ConditionTrue, v1alpha1.ReasonStaged, message, o.apps)
 		return groupstatus.ApplyLater(ctx, s.client, fieldManager, group, st, groupstatus.StagersTurn, func(ctx context.Context) (*v1alpha1.ApplicationGroup, error) {
-			now, err := s.current(ctx, f.Rollout)
-			if events.IsSuperseded(err) {
-				return nil, nil
-			}
-			return now, err
+			return s.current(ctx, f.Rollout)
 		})
 	})
 	if err != nil {

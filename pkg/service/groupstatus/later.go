@@ -8,6 +8,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/events"
 )
 
 // A write of the status of a hundred releases costs the API server 0.4 s of processor time and one of a
@@ -16,8 +17,8 @@ import (
 // release of a hundred was changed.
 const (
 	largeGroup = 20
-	laterBase  = time.Second
-	perRelease = 5 // ms
+	perTurn    = 1000 // ms
+	perRelease = 5    // ms
 )
 
 // Turn is a service's place among those that say of a rollout that all is well so far.
@@ -42,16 +43,11 @@ func Later(group *v1alpha1.ApplicationGroup, turn Turn) time.Duration {
 	if releases < largeGroup {
 		return 0
 	}
-	one := laterBase + time.Duration(perRelease*releases)*time.Millisecond
-	out := time.Duration(0)
-	for range turn {
-		out += one
-	}
-	return out
+	return time.Duration(int(turn)*(perTurn+perRelease*releases)) * time.Millisecond
 }
 
 // ApplyLater is Apply when the turn of that manager has come, unless all is said already. current reads the
-// group anew after that, nil where it asks for something else by then: there is nobody to tell.
+// group anew after that; where it is superseded by then there is nobody to tell.
 func ApplyLater(ctx context.Context, c client.Client, fieldManager string, group *v1alpha1.ApplicationGroup, s Status,
 	turn Turn, current func(context.Context) (*v1alpha1.ApplicationGroup, error),
 ) error {
@@ -65,7 +61,11 @@ func ApplyLater(ctx context.Context, c client.Client, fieldManager string, group
 			return context.Cause(ctx)
 		case <-time.After(later):
 		}
-		if group, err = current(ctx); err != nil || group == nil {
+		group, err = current(ctx)
+		if events.IsSuperseded(err) {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}

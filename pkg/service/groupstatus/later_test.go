@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/events"
 )
 
 func large(releases int) *v1alpha1.ApplicationGroup {
@@ -91,7 +92,7 @@ func TestApplyLater(t *testing.T) {
 				c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(g).WithStatusSubresource(g).Build()
 				now := func(ctx context.Context) (*v1alpha1.ApplicationGroup, error) {
 					if tc.moved {
-						return nil, nil
+						return nil, events.Superseded("another generation")
 					}
 					g := &v1alpha1.ApplicationGroup{}
 					return g, c.Get(ctx, client.ObjectKey{Name: "g"}, g)
