@@ -92,9 +92,12 @@ func admission(url string, ca []byte) *admissionv1.ValidatingWebhookConfiguratio
 		TypeMeta:   metav1.TypeMeta{APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration"},
 		ObjectMeta: metav1.ObjectMeta{Name: "orkestra"},
 		Webhooks: []admissionv1.ValidatingWebhook{{
-			Name:                    "applicationgroups.orkestra.azure.microsoft.com",
-			ClientConfig:            admissionv1.WebhookClientConfig{URL: new(url + webhookPath), CABundle: ca},
-			Rules:                   groupsWritten(),
+			Name:         "applicationgroups.orkestra.azure.microsoft.com",
+			ClientConfig: admissionv1.WebhookClientConfig{URL: new(url + webhookPath), CABundle: ca},
+			Rules:        groupsWritten(),
+			MatchConditions: []admissionv1.MatchCondition{{
+				Name: "another-spec", Expression: "request.operation != 'UPDATE' || object.metadata.generation != oldObject.metadata.generation",
+			}},
 			FailurePolicy:           new(admissionv1.Ignore),
 			SideEffects:             new(admissionv1.SideEffectClassNone),
 			TimeoutSeconds:          new(int32(5)),

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,13 +25,28 @@ const fieldManager = "orkestra-compiler"
 // there already.
 func (c *compiler) forward(ctx context.Context, rollout events.Rollout, staged []events.StagedApplication) ([]events.Fact, error) {
 	name := compile.WorkflowName(rollout, events.WorkflowForward, 0)
-	var group *v1alpha1.ApplicationGroup
 	var wf *wfv1.Workflow
 	var older []wfv1.Workflow
 	err := together(
-		func() (err error) { group, err = c.current(ctx, rollout); return err },
 		func() (err error) { wf, err = c.find(ctx, rollout, events.WorkflowForward, name); return err },
 		func() (err error) { older, err = c.older(ctx, rollout, name); return err },
+	)
+	if err != nil {
+		return nil, err
+	}
+	// Only when no older workflow runs does nobody make or remove releases of the group. A thousand releases take as
+	// long to read as their group.
+	rests := wf == nil && len(older) == 0
+	var group *v1alpha1.ApplicationGroup
+	var releases []helmv2.HelmRelease
+	err = together(
+		func() (err error) { group, err = c.current(ctx, rollout); return err },
+		func() (err error) {
+			if rests {
+				releases, err = c.inventory(ctx, rollout)
+			}
+			return err
+		},
 	)
 	if err != nil {
 		return nil, err
@@ -42,11 +58,11 @@ func (c *compiler) forward(ctx context.Context, rollout events.Rollout, staged [
 		}
 		return c.compiled(ctx, group, wf, releases)
 	}
-	in := compile.Input{Group: group, Staged: staged, Rollout: rollout, Options: c.options}
+	in := compile.Input{Group: group, Staged: staged, Inventory: releases, Rollout: rollout, Options: c.options}
 	if in.Values, err = c.values(ctx, group); err != nil {
 		return nil, err
 	}
-	if len(older) > 0 {
+	if !rests {
 		// What cannot be compiled does not stop what runs.
 		if _, err = compile.Forward(in); err != nil {
 			return c.reject(ctx, group, events.WorkflowForward, err)
@@ -54,19 +70,15 @@ func (c *compiler) forward(ctx context.Context, rollout events.Rollout, staged [
 		if err := c.quiet(ctx, rollout, name); err != nil {
 			return nil, err
 		}
+		err = together( // waiting for them took its time
+			func() (err error) { in.Group, err = c.current(ctx, rollout); return err },
+			func() (err error) { in.Inventory, err = c.inventory(ctx, rollout); return err },
+		)
+		if err != nil {
+			return nil, err
+		}
 	}
-	// Only when no older workflow runs does nobody make or remove releases of the group.
-	err = together(
-		func() (err error) {
-			if len(older) > 0 { // waiting for them took its time
-				in.Group, err = c.current(ctx, rollout)
-			}
-			return err
-		},
-		func() (err error) { in.Inventory, err = c.inventory(ctx, rollout); return err },
-		func() (err error) { in.AtRest, err = c.atRest(ctx, group); return err },
-	)
-	if err != nil {
+	if in.AtRest, err = c.atRest(ctx, in.Group); err != nil {
 		return nil, err
 	}
 	facts, err := c.roll(ctx, in)

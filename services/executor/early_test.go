@@ -19,6 +19,7 @@ import (
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/plan"
+	"orkestra.dev/pkg/service/stored"
 )
 
 // ahead makes the workflow a DAG of its nodes, of which Argo has activated only those
@@ -104,7 +105,7 @@ func TestLookIsStoppedBetweenLevels(t *testing.T) {
 		return cl.Update(ctx, o, opts...)
 	}}
 	for name, want := range map[string]string{"goes on": wfName, "stopped": ""} {
-		for size, tasks := range map[string]int{"small": 2, "large": manyTasks} {
+		for size, tasks := range map[string]int{"small": 2, "large": stored.Many} {
 			t.Run(name+" "+size, func(t *testing.T) {
 				stop = false
 				dag := map[string][]string{"a": nil, "b": {"a"}}
@@ -142,7 +143,7 @@ func TestStored(t *testing.T) {
 	} {
 		for _, byList := range []bool{false, true} {
 			var got types.UID
-			switch o, err := stored(t.Context(), c, of.kind, of.key, byList); {
+			switch o, err := stored.Metadata(t.Context(), c, of.kind, of.key, byList); {
 			case err != nil:
 				t.Errorf("%s %s, by a list %t: %v", of.kind.Kind, of.key, byList, err)
 			case o != nil:
@@ -161,7 +162,7 @@ func TestStored(t *testing.T) {
 		List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return broken },
 	}, []string{"a"})
 	for _, byList := range []bool{false, true} {
-		if _, err := stored(t.Context(), c, groups, client.ObjectKey{Name: "shop"}, byList); !errors.Is(err, broken) {
+		if _, err := stored.Metadata(t.Context(), c, groups, client.ObjectKey{Name: "shop"}, byList); !errors.Is(err, broken) {
 			t.Errorf("what the API server says is lost where it is asked by a list (%t): %v", byList, err)
 		}
 	}

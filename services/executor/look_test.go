@@ -123,6 +123,7 @@ func newClusterOf(t *testing.T, on interceptor.Funcs, nodes []plan.Node, objects
 	return &cluster{WithWatch: c, t: t, writer: &writer{
 		reader: &reader{cached: c, live: c, namespace: namespace, plans: newPlans(c), now: time.Now},
 		client: c, log: slog.New(slog.DiscardHandler), count: func(string) {}, began: func(*helmv2.HelmRelease) {},
+		later: func(string, string, time.Duration) {},
 	}}
 }
 

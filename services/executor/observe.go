@@ -21,6 +21,7 @@ import (
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
+	"orkestra.dev/pkg/service/stored"
 	"orkestra.dev/services/executor/execute"
 )
 
@@ -188,7 +189,7 @@ func another(workflow string) error { return events.Superseded("another workflow
 // unchanged asks whether a workflow still is as it was seen. Mostly it is, and of a large group it takes longer to
 // read, send and parse than it takes to begin a release.
 func (r *reader) unchanged(ctx context.Context, wf *wfv1.Workflow) (bool, error) {
-	now, err := stored(ctx, r.live, wfv1.SchemeGroupVersion.WithKind(workflow.WorkflowKind), client.ObjectKeyFromObject(wf), large(wf))
+	now, err := stored.Metadata(ctx, r.live, wfv1.SchemeGroupVersion.WithKind(workflow.WorkflowKind), client.ObjectKeyFromObject(wf), large(wf))
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("reading workflow %s: %w", wf.Name, err)
@@ -276,7 +277,7 @@ func (r *reader) group(ctx context.Context, s *seen) (*metav1.ObjectMeta, error)
 	if s.groupLive {
 		from, byList = r.live, large(s.Workflow)
 	}
-	g, err := stored(ctx, from, v1alpha1.GroupVersion.WithKind(v1alpha1.Kind), client.ObjectKey{Name: s.Rollout.Group}, byList)
+	g, err := stored.Metadata(ctx, from, v1alpha1.GroupVersion.WithKind(v1alpha1.Kind), client.ObjectKey{Name: s.Rollout.Group}, byList)
 	if err != nil {
 		return nil, fmt.Errorf("reading group %s: %w", s.Rollout.Group, err)
 	}

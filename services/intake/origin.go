@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 
+	"gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -29,37 +31,32 @@ func (stamp) Handle(_ context.Context, req admission.Request) admission.Response
 	if err != nil {
 		return admission.Errored(http.StatusBadRequest, err)
 	}
-	metadata, _ := object["metadata"].(map[string]any)
-	if metadata == nil {
-		return admission.Errored(http.StatusBadRequest, fmt.Errorf("group %s has no metadata", req.Name))
-	}
-	annotations, _ := metadata["annotations"].(map[string]any)
+	have, there := object.Metadata.Annotations[v1alpha1.AnnotationChangedBy]
 	value := admit.Stamp(old, object, req.UserInfo.Username)
-	switch have, there := annotations[v1alpha1.AnnotationChangedBy]; {
-	case value == "" && !there, there && have == value:
+	const at = "/metadata/annotations"
+	switch one := at + "/" + strings.ReplaceAll(v1alpha1.AnnotationChangedBy, "/", "~1"); {
+	case have == value:
 		return admission.Allowed("")
 	case value == "":
-		delete(annotations, v1alpha1.AnnotationChangedBy)
-	case annotations == nil:
-		metadata["annotations"] = map[string]any{v1alpha1.AnnotationChangedBy: value}
+		return admission.Patched("", jsonpatch.NewOperation("remove", one, nil))
+	case object.Metadata.Annotations == nil:
+		return admission.Patched("", jsonpatch.NewOperation("add", at, map[string]any{v1alpha1.AnnotationChangedBy: value}))
+	case there:
+		return admission.Patched("", jsonpatch.NewOperation("replace", one, value))
 	default:
-		annotations[v1alpha1.AnnotationChangedBy] = value
+		return admission.Patched("", jsonpatch.NewOperation("add", one, value))
 	}
-	current, err := json.Marshal(object)
-	if err != nil {
-		return admission.Errored(http.StatusInternalServerError, fmt.Errorf("encoding the group: %w", err))
-	}
-	return admission.PatchResponseFromRaw(req.Object.Raw, current)
 }
 
-// objects of a request, whole: a field that this version does not know stays. Old is
-// nil where the object is new.
-func objects(req admission.Request) (object, old map[string]any, err error) {
-	if err := json.Unmarshal(req.Object.Raw, &object); err != nil {
+// objects of a request. Old is nil where the object is new.
+func objects(req admission.Request) (object, old *admit.Written, err error) {
+	object = &admit.Written{}
+	if err := json.Unmarshal(req.Object.Raw, object); err != nil {
 		return nil, nil, fmt.Errorf("decoding the group: %w", err)
 	}
 	if req.Operation == admissionv1.Update {
-		if err := json.Unmarshal(req.OldObject.Raw, &old); err != nil {
+		old = &admit.Written{}
+		if err := json.Unmarshal(req.OldObject.Raw, old); err != nil {
 			return nil, nil, fmt.Errorf("decoding the group as it was: %w", err)
 		}
 	}

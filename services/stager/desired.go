@@ -18,6 +18,7 @@ import (
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
 	"orkestra.dev/pkg/service/groupstatus"
+	"orkestra.dev/pkg/service/stored"
 	"orkestra.dev/services/stager/refusal"
 	"orkestra.dev/services/stager/stage"
 )
@@ -75,7 +76,7 @@ func (s *stager) desired(ctx context.Context, f events.Fact) ([]events.Fact, err
 		return nil, err
 	}
 	// That may have taken a while: do not speak for a group that has moved on.
-	if group, err = s.current(ctx, f.Rollout); err != nil {
+	if err := s.still(ctx, group); err != nil {
 		return nil, err
 	}
 	if o.failed() {
@@ -145,13 +146,32 @@ func (s *stager) current(ctx context.Context, r events.Rollout) (*v1alpha1.Appli
 		return nil, events.Superseded("its deletion")
 	case err != nil:
 		return nil, fmt.Errorf("reading group %s: %w", r.Group, err)
-	case !group.DeletionTimestamp.IsZero():
-		return nil, events.Superseded("its deletion")
+	}
+	return group, superseded(group, r)
+}
+
+// still asks whether the group, as it was read, is current yet.
+func (s *stager) still(ctx context.Context, group *v1alpha1.ApplicationGroup) error {
+	now, err := stored.Metadata(ctx, s.client, v1alpha1.GroupVersion.WithKind(v1alpha1.Kind), client.ObjectKeyFromObject(group),
+		groupstatus.Releases(group) >= stored.Many)
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading group %s: %w", group.Name, err)
+	case now == nil:
+		return events.Superseded("its deletion")
+	}
+	return superseded(now, groupstatus.RolloutOf(group))
+}
+
+// superseded says whether the group asks for something else than r.
+func superseded(group metav1.Object, r events.Rollout) error {
+	if group.GetDeletionTimestamp() != nil {
+		return events.Superseded("its deletion")
 	}
 	if now := groupstatus.RolloutOf(group); now != r {
-		return nil, events.Superseded(now.ID())
+		return events.Superseded(now.ID())
 	}
-	return group, nil
+	return nil
 }
 
 // prepare fetches and splits the charts of all applications.

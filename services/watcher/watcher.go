@@ -9,7 +9,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-	"unique"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
@@ -26,7 +25,6 @@ import (
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
 	"orkestra.dev/pkg/service"
-	"orkestra.dev/services/watcher/observe"
 )
 
 // sayer publishes facts.
@@ -84,8 +82,8 @@ func cacheOptions(namespace string) cache.Options {
 		owned = owned.Add(*has)
 	}
 	return cache.Options{
-		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
+			&v1alpha1.ApplicationGroup{}: {Transform: slim},
 			&wfv1.Workflow{}: {
 				Namespaces:            map[string]cache.Config{namespace: {LabelSelector: owned}},
 				Transform:             slim,
@@ -98,42 +96,4 @@ func cacheOptions(namespace string) cache.Options {
 			},
 		},
 	}
-}
-
-// slim leaves out what is large and not looked at.
-func slim(object any) (any, error) {
-	switch o := object.(type) {
-	case *helmv2.HelmRelease:
-		o.ManagedFields = nil
-		o.Labels, o.Annotations = shared(o.Labels), shared(o.Annotations)
-		o.Spec.Values = nil
-		o.Spec.PostRenderers = nil
-		o.Status.Inventory = nil
-		if len(o.Status.History) > 1 {
-			o.Status.History = o.Status.History[:1]
-		}
-		for i := range o.Status.Conditions {
-			c := &o.Status.Conditions[i]
-			c.Type, c.Reason, c.Message = once(c.Type), once(c.Reason), once(c.Message)
-		}
-	case *wfv1.Workflow:
-		observe.Slim(o)
-	}
-	return object, nil
-}
-
-// once is the string, kept once however many objects have it. Of the labels, annotations and conditions of ten releases
-// most are the same.
-func once(s string) string { return unique.Make(s).Value() }
-
-// shared is the map with each string kept once.
-func shared(m map[string]string) map[string]string {
-	if m == nil {
-		return nil
-	}
-	out := make(map[string]string, len(m))
-	for k, v := range m {
-		out[once(k)] = once(v)
-	}
-	return out
 }

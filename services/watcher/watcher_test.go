@@ -3,7 +3,6 @@ package watcher
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -25,7 +24,6 @@ import (
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
 	"orkestra.dev/pkg/service/groupstatus"
-	"orkestra.dev/services/watcher/observe"
 )
 
 var rollout = events.Rollout{Group: "shop", UID: "uid-shop", Generation: 1}
@@ -305,114 +303,5 @@ func TestStatusIsNotWrittenTwice(t *testing.T) {
 	}
 	if result, err := r.Reconcile(t.Context(), req); err != nil || result.RequeueAfter == behindDelay {
 		t.Errorf("when it is shown it is not waited for: after %s, error %v", result.RequeueAfter, err)
-	}
-}
-
-func TestSlimTellsTheSame(t *testing.T) {
-	started := metav1.NewTime(time.Now().Add(-time.Minute).Truncate(time.Second))
-	node := func(id string, kind wfv1.NodeType, phase wfv1.NodePhase, message string) wfv1.NodeStatus {
-		return wfv1.NodeStatus{
-			ID: id, Name: "shop-1." + id, Type: kind, Phase: phase, Message: message, StartedAt: started, FinishedAt: started, BoundaryID: "shop-1",
-			TemplateName: "leaf", Children: []string{"c"}, Inputs: &wfv1.Inputs{Parameters: []wfv1.Parameter{{Name: "release"}}},
-		}
-	}
-	of := func(n wfv1.NodeStatus, children ...string) wfv1.NodeStatus { n.Children = children; return n }
-	for name, nodes := range map[string][]wfv1.NodeStatus{
-		"Submitted": nil,
-		"Begun":     {node("shop-1", wfv1.NodeTypeDAG, wfv1.NodeRunning, "")},
-		"Running": {
-			node("shop-1", wfv1.NodeTypeDAG, wfv1.NodeRunning, ""), node("a", wfv1.NodeTypeDAG, wfv1.NodeSucceeded, ""),
-			node("a-a", wfv1.NodeTypeSuspend, wfv1.NodeSucceeded, ""), node("b-b", wfv1.NodeTypePod, wfv1.NodeRunning, ""),
-			node("c-c", wfv1.NodeTypeSuspend, wfv1.NodeFailed, "no such image"),
-		},
-		// Their names say another order than the graph, and they began within one second.
-		"InOrder": {
-			of(node("shop-1", wfv1.NodeTypeDAG, wfv1.NodeRunning, ""), "z"),
-			of(node("z", wfv1.NodeTypeDAG, wfv1.NodeSucceeded, ""), "z-z"), of(node("z-z", wfv1.NodeTypeSuspend, wfv1.NodeSucceeded, ""), "y", "x"),
-			of(node("y", wfv1.NodeTypeDAG, wfv1.NodeSucceeded, ""), "y-y"), of(node("y-y", wfv1.NodeTypeSuspend, wfv1.NodeSucceeded, ""), "w"),
-			of(node("x", wfv1.NodeTypeDAG, wfv1.NodeSucceeded, ""), "x-x"), of(node("x-x", wfv1.NodeTypeSuspend, wfv1.NodeSucceeded, ""), "w"),
-			of(node("w", wfv1.NodeTypeDAG, wfv1.NodeSucceeded, ""), "w-w"), of(node("w-w", wfv1.NodeTypeSuspend, wfv1.NodeRunning, ""), "a"),
-			of(node("a", wfv1.NodeTypeDAG, wfv1.NodeRunning, ""), "a"),
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			wf := &wfv1.Workflow{ObjectMeta: metav1.ObjectMeta{Name: "shop-1", UID: "uid-wf", Annotations: map[string]string{v1alpha1.AnnotationRollout: rolloutJSON}}}
-			wf.Status = wfv1.WorkflowStatus{Phase: wfv1.WorkflowRunning, StartedAt: started, Nodes: wfv1.Nodes{}}
-			for _, n := range nodes {
-				wf.Status.Nodes[n.ID] = n
-			}
-			tells := func(wf *wfv1.Workflow) (said []string, status groupstatus.Status) {
-				facts, err := observe.Workflow(wf, time.Now())
-				if err != nil {
-					t.Fatal(err)
-				}
-				for _, f := range facts {
-					said = append(said, f.EventID())
-				}
-				group := &v1alpha1.ApplicationGroup{ObjectMeta: metav1.ObjectMeta{Name: "shop", UID: "uid-shop", Generation: 1}}
-				status, _ = observe.Summarize(observe.World{Group: group, Workflows: []*wfv1.Workflow{wf}, Now: started.Time})
-				return said, status
-			}
-			said, status := tells(wf.DeepCopy())
-			if name == "InOrder" {
-				var started []string
-				for _, id := range said {
-					if strings.HasPrefix(id, "node.started/") {
-						started = append(started, id[strings.LastIndexByte(id, '/')+1:])
-					}
-				}
-				if diff := cmp.Diff([]string{"z-z", "x-x", "y-y", "w-w"}, started); diff != "" {
-					t.Errorf("nodes in their order (-want +got):\n%s", diff)
-				}
-			}
-			if _, err := slim(wf); err != nil {
-				t.Fatal(err)
-			}
-			slimSaid, slimStatus := tells(wf)
-			if diff := cmp.Diff(said, slimSaid); diff != "" {
-				t.Errorf("facts (-whole +slim):\n%s", diff)
-			}
-			if diff := cmp.Diff(status, slimStatus); diff != "" {
-				t.Errorf("status (-whole +slim):\n%s", diff)
-			}
-			if _, kept := wf.Status.Nodes["a"]; kept {
-				t.Error("a node that is no release is kept")
-			}
-		})
-	}
-}
-
-// The number of steps outlives the templates, which are too large for the cache.
-func TestSlim(t *testing.T) {
-	wf := &wfv1.Workflow{Spec: wfv1.WorkflowSpec{Entrypoint: "entry", Templates: []wfv1.Template{
-		{Name: "entry", DAG: &wfv1.DAGTemplate{Tasks: []wfv1.DAGTask{{Name: "a", Template: "leaf"}, {Name: "b", Template: "leaf"}}}},
-		{Name: "leaf", Suspend: &wfv1.SuspendTemplate{}},
-	}}}
-	wf.Annotations = map[string]string{v1alpha1.AnnotationRollout: rolloutJSON}
-	if _, err := slim(wf); err != nil {
-		t.Fatal(err)
-	}
-	group := &v1alpha1.ApplicationGroup{ObjectMeta: metav1.ObjectMeta{Name: "shop", UID: "uid-shop", Generation: 1}}
-	status, _ := observe.Summarize(observe.World{Group: group, Workflows: []*wfv1.Workflow{wf}, Now: time.Now()})
-	if wf.Spec.Templates != nil || status.Rollout == nil || status.Rollout.Progress != "0/2" {
-		t.Errorf("templates %v, rollout %+v: want none, and 0/2", wf.Spec.Templates, status.Rollout)
-	}
-}
-
-// What is kept of a release is as it was; what is kept once is not lost.
-func TestSlimKeepsWhatReleasesSay(t *testing.T) {
-	hr := &helmv2.HelmRelease{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b", "c": ""}, Annotations: map[string]string{"d": "e"}}}
-	hr.Status.Conditions = []metav1.Condition{
-		{Type: "Ready", Status: metav1.ConditionTrue, Reason: "InstallSucceeded", Message: "installed", ObservedGeneration: 3},
-		{Type: "Released", Status: metav1.ConditionTrue, Reason: "InstallSucceeded", Message: "installed", ObservedGeneration: 3},
-	}
-	for _, want := range []*helmv2.HelmRelease{hr.DeepCopy(), {}} {
-		got := want.DeepCopy()
-		if _, err := slim(got); err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("(-whole +slim):\n%s", diff)
-		}
 	}
 }

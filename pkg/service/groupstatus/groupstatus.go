@@ -40,13 +40,13 @@ type Status struct {
 	LastUnchangedRollout string
 }
 
-// RolloutOf names the rollout that the group asks for now.
-func RolloutOf(group *v1alpha1.ApplicationGroup) events.Rollout {
+// RolloutOf names the rollout that the group, or its metadata, asks for now.
+func RolloutOf(group metav1.Object) events.Rollout {
 	return events.Rollout{
-		Group:       group.Name,
-		UID:         string(group.UID),
-		Generation:  group.Generation,
-		RequestedAt: group.Annotations[v1alpha1.AnnotationRequestedAt],
+		Group:       group.GetName(),
+		UID:         string(group.GetUID()),
+		Generation:  group.GetGeneration(),
+		RequestedAt: group.GetAnnotations()[v1alpha1.AnnotationRequestedAt],
 	}
 }
 

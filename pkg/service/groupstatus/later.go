@@ -36,14 +36,20 @@ const (
 // no two of them write at a time, and none while a small change is rolled out: for each turn 1 s, and
 // 5 ms for each release. Of a group of less than 20 releases it is zero: its status is small.
 func Later(group *v1alpha1.ApplicationGroup, turn Turn) time.Duration {
-	releases := 0
-	for i := range group.Spec.Applications {
-		releases += 1 + len(group.Spec.Applications[i].Spec.Subcharts)
-	}
+	releases := Releases(group)
 	if releases < largeGroup {
 		return 0
 	}
 	return time.Duration(int(turn)*(perTurn+perRelease*releases)) * time.Millisecond
+}
+
+// Releases is about how many releases a group has: one for each application, and for each subchart that it names.
+func Releases(group *v1alpha1.ApplicationGroup) int {
+	releases := 0
+	for i := range group.Spec.Applications {
+		releases += 1 + len(group.Spec.Applications[i].Spec.Subcharts)
+	}
+	return releases
 }
 
 // ApplyLater is Apply when the turn of that manager has come, unless all is said already. current reads the

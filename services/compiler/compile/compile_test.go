@@ -140,7 +140,7 @@ func stage(group *v1alpha1.ApplicationGroup, extra map[string][]string) []events
 	return out
 }
 
-func forward(t *testing.T, group *v1alpha1.ApplicationGroup, staged []events.StagedApplication) *compile.Plan {
+func forward(t testing.TB, group *v1alpha1.ApplicationGroup, staged []events.StagedApplication) *compile.Plan {
 	t.Helper()
 	p, err := compile.Forward(compile.Input{Group: group, Staged: staged, Rollout: rollout(group.Name)})
 	if err != nil {
@@ -151,7 +151,7 @@ func forward(t *testing.T, group *v1alpha1.ApplicationGroup, staged []events.Sta
 }
 
 // argoAccepts shows a workflow to Argo's own validator, whole.
-func argoAccepts(t *testing.T, wf *wfv1.Workflow) {
+func argoAccepts(t testing.TB, wf *wfv1.Workflow) {
 	t.Helper()
 	none := &templateresolution.NullClusterWorkflowTemplateGetter{}
 	if err := validate.ValidateWorkflow(nil, none, wf.DeepCopy(), nil, validate.ValidateOpts{Submit: true}); err != nil {

@@ -17,7 +17,7 @@ import (
 
 // rolledOut is what a cluster has when a plan has been carried out: the releases as
 // the API server keeps them, ready, and the Jobs, completed.
-func rolledOut(t *testing.T, p *compile.Plan) (live []helmv2.HelmRelease, jobs []batchv1.Job) {
+func rolledOut(t testing.TB, p *compile.Plan) (live []helmv2.HelmRelease, jobs []batchv1.Job) {
 	t.Helper()
 	for _, hr := range inventory(p) {
 		var kept helmv2.HelmRelease

@@ -95,7 +95,7 @@ func TestValuesFrom(t *testing.T) {
 	}
 }
 
-func text(t *testing.T, of any) string {
+func text(t testing.TB, of any) string {
 	t.Helper()
 	data, err := json.Marshal(of)
 	if err != nil {

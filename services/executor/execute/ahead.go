@@ -19,13 +19,14 @@ const (
 	// releases, and 7 s at a thousand (docs/benchmarks/costs.md).
 	argoPerNode = 2 * time.Millisecond
 	argoPerPair = 5 * time.Microsecond
-	// settleShare times a look is how long nodes that are done wait for others at most, and twice a look for each
-	// release that is under way, so that Argo is at work for a tenth of the time: it looks once more at what it wrote itself.
-	settleShare = 20
-	// settleLeast is not worth another look; settleMost is what a user may wait for to see
-	// a node end in Argo: the group's status does not wait for that. Where the nodes of a thousand releases were
+	// settleShare times a look is how long nodes that are done wait for others, and four times a look for each
+	// release that is under way where those are few, so that Argo is at work for a twentieth of the time: it looks once more at
+	// what it wrote itself.
+	settleShare = 40
+	// settleLeast and settleMost are how long they wait at least, and at most: what a user may wait for to see
+	// a node end in Argo. The group's status does not wait for that. Where the nodes of a thousand releases were
 	// settled every 5 s, two of Argo's looks in five were for nothing (a conflict).
-	settleLeast = 100 * time.Millisecond
+	settleLeast = time.Second
 	settleMost  = 3 * time.Minute
 )
 
@@ -142,10 +143,12 @@ func (s State) mayWait(a Actions, inFlight map[Key]bool, forArgo bool) time.Dura
 			return 0
 		}
 	}
-	nodes := len(s.Plan)
-	wait := min(lookOf(nodes)*time.Duration(min(2*len(inFlight), settleShare)), settleMost)
+	if len(inFlight) == 0 {
+		return 0
+	}
+	wait := min(max(lookOf(len(s.Plan))*time.Duration(min(4*len(inFlight), settleShare)), settleLeast), settleMost)
 	// Kubernetes keeps whole seconds.
-	if wait < settleLeast || s.Now.Sub(lastChange(s.Workflow)) >= wait+time.Second {
+	if s.Now.Sub(lastChange(s.Workflow)) >= wait+time.Second {
 		return 0
 	}
 	return wait

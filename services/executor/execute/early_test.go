@@ -321,16 +321,16 @@ func TestSettlementsMayWait(t *testing.T) {
 		want   time.Duration
 	}{
 		"OthersUnderWay": {
-			reason: "Argo could do nothing with it; two looks of Argo's would be as long as this for each that is under way",
-			state:  newWorld(just, waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(50)), want: 450 * time.Millisecond,
+			reason: "Argo could do nothing with it; four looks of Argo's would be as long as this for each that is under way",
+			state:  newWorld(just, waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(100)), want: 2 * time.Second,
 		},
 		"Large": {
 			reason: "of a large workflow there is an end to it",
 			state:  newWorld(just, waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(50000)), want: 3 * time.Minute,
 		},
 		"Small": {
-			reason: "of a small one Argo's look costs nothing",
-			state:  newWorld(just, waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(10)),
+			reason: "of a small one nobody sees it sooner than that",
+			state:  newWorld(just, waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(10)), want: time.Second,
 		},
 		"Due": {
 			reason: "that was it",
@@ -346,7 +346,7 @@ func TestSettlementsMayWait(t *testing.T) {
 		},
 		"BegunAhead": {
 			reason: "what Argo would activate next is begun",
-			state:  newWorld(just, waits("b"), there("a", ready), busy, wf(before), of(50)), want: 450 * time.Millisecond,
+			state:  newWorld(just, waits("b"), there("a", ready), busy, wf(before), of(100)), want: 2 * time.Second,
 		},
 		"BeforeAPod": {
 			reason: "what Argo alone can run is not to wait",

@@ -1,10 +1,11 @@
 package admit
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -115,23 +116,43 @@ func wrote(e metav1.ManagedFieldsEntry, requestedAt string) (time.Time, bool) {
 	return at, true
 }
 
+// Written is what of a group tells who changed it.
+type Written struct {
+	Metadata struct {
+		Generation  int64             `json:"generation"`
+		Annotations map[string]string `json:"annotations"`
+	}
+	// Counted is each field of which the API server counts the changes, as it is encoded: the spec, and whatever a later
+	// version has beside it. A group may be megabytes, most of which nobody looks at here.
+	Counted map[string]json.RawMessage
+}
+
+// UnmarshalJSON reads a group of any version.
+func (w *Written) UnmarshalJSON(data []byte) error {
+	if err := json.Unmarshal(data, &w.Counted); err != nil {
+		return err
+	}
+	metadata, ok := w.Counted["metadata"]
+	if !ok {
+		return errors.New("it has no metadata")
+	}
+	for _, other := range []string{"metadata", "status", "apiVersion", "kind"} {
+		delete(w.Counted, other)
+	}
+	return json.Unmarshal(metadata, &w.Metadata)
+}
+
 // Stamp is the value that AnnotationChangedBy is to have on an object that a user
 // writes; empty where it is to have none. Old is nil for an object that is new. Objects
 // are as the API server reads them, before it counts the generation.
-func Stamp(old, object map[string]any, user string) string {
-	annotation := func(of map[string]any, name string) string {
-		metadata, _ := of["metadata"].(map[string]any)
-		annotations, _ := metadata["annotations"].(map[string]any)
-		value, _ := annotations[name].(string)
-		return value
-	}
-	n := note{User: user, Generation: 1, RequestedAt: annotation(object, v1alpha1.AnnotationRequestedAt)}
+func Stamp(old, object *Written, user string) string {
+	n := note{User: user, Generation: 1, RequestedAt: object.Metadata.Annotations[v1alpha1.AnnotationRequestedAt]}
 	if old != nil {
-		same := sameButFor(old, object, "metadata", "status", "apiVersion", "kind")
-		if same && n.RequestedAt == annotation(old, v1alpha1.AnnotationRequestedAt) {
-			return annotation(old, v1alpha1.AnnotationChangedBy)
+		same := maps.EqualFunc(old.Counted, object.Counted, sameValue)
+		if same && n.RequestedAt == old.Metadata.Annotations[v1alpha1.AnnotationRequestedAt] {
+			return old.Metadata.Annotations[v1alpha1.AnnotationChangedBy]
 		}
-		n.Generation = generation(old)
+		n.Generation = old.Metadata.Generation
 		if !same {
 			n.Generation++
 		}
@@ -144,25 +165,11 @@ func Stamp(old, object map[string]any, user string) string {
 	return string(text)
 }
 
-func generation(of map[string]any) int64 {
-	metadata, _ := of["metadata"].(map[string]any)
-	switch n := metadata["generation"].(type) {
-	case int64:
-		return n
-	case float64:
-		return int64(n)
-	default:
-		return 0
+// sameValue compares two values as the API server does before it counts a generation.
+func sameValue(a, b json.RawMessage) bool {
+	if bytes.Equal(a, b) { // one encoder wrote both
+		return true
 	}
-}
-
-// sameButFor compares two objects without some of their fields, as the API server does
-// before it counts a generation.
-func sameButFor(a, b map[string]any, fields ...string) bool {
-	without := func(o map[string]any) map[string]any {
-		o = maps.Clone(o)
-		maps.DeleteFunc(o, func(name string, _ any) bool { return slices.Contains(fields, name) })
-		return o
-	}
-	return apiequality.Semantic.DeepEqual(without(a), without(b))
+	var x, y any
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && apiequality.Semantic.DeepEqual(x, y)
 }

@@ -138,11 +138,12 @@ func TestOrigin(t *testing.T) {
 }
 
 func TestStamp(t *testing.T) {
-	object := func(text string) (out map[string]any) {
+	object := func(text string) *admit.Written {
 		if text == "" {
 			return nil
 		}
-		if err := json.Unmarshal([]byte(text), &out); err != nil {
+		out := &admit.Written{}
+		if err := json.Unmarshal([]byte(text), out); err != nil {
 			t.Fatal(err)
 		}
 		return out
@@ -157,11 +158,13 @@ func TestStamp(t *testing.T) {
 	const ann, bob = `{"generation":3,"user":"ann"}`, `{"generation":4,"user":"bob"}`
 	old := `{"metadata":{"generation":3,"annotations":` + by(ann) + `},"spec":{"suspend":false},"status":{"a":1}}`
 	for name, tc := range map[string]struct{ reason, old, object, user, want string }{
-		"New":     {"a new object is of generation 1, whatever it says", "", `{"metadata":{"generation":7,"annotations":` + by("forged") + `},"spec":{}}`, "bob", `{"generation":1,"user":"bob"}`},
-		"Spec":    {"a new spec is a new generation", old, `{"metadata":{"generation":3},"spec":{"suspend":true}}`, "bob", bob},
-		"Same":    {"who changes nothing is not named", old, `{"metadata":{"generation":3,"labels":{"a":"b"},"annotations":` + by(ann) + `},"spec":{"suspend":false},"status":{}}`, "bob", ann},
-		"Forged":  {"what was written stays as it was", old, `{"metadata":{"generation":3,"annotations":` + by(bob) + `},"spec":{"suspend":false}}`, "eve", ann},
-		"Dropped": {"and comes back", old, `{"metadata":{"generation":3},"spec":{"suspend":false}}`, "eve", ann},
+		"New":       {"a new object is of generation 1, whatever it says", "", `{"metadata":{"generation":7,"annotations":` + by("forged") + `},"spec":{}}`, "bob", `{"generation":1,"user":"bob"}`},
+		"Spec":      {"a new spec is a new generation", old, `{"metadata":{"generation":3},"spec":{"suspend":true}}`, "bob", bob},
+		"Same":      {"who changes nothing is not named", old, `{"metadata":{"generation":3,"labels":{"a":"b"},"annotations":` + by(ann) + `},"spec":{"suspend":false},"status":{}}`, "bob", ann},
+		"Forged":    {"what was written stays as it was", old, `{"metadata":{"generation":3,"annotations":` + by(bob) + `},"spec":{"suspend":false}}`, "eve", ann},
+		"Dropped":   {"and comes back", old, `{"metadata":{"generation":3},"spec":{"suspend":false}}`, "eve", ann},
+		"Reordered": {"the same in another order is the same", old, `{"spec":{ "suspend":false },"metadata":{"generation":3,"annotations":` + by(ann) + `}}`, "bob", ann},
+		"Beside":    {"what a later version has beside the spec counts like the spec", old, `{"metadata":{"generation":3},"spec":{"suspend":false},"more":1}`, "bob", bob},
 		"Asked": {"a request is of the generation that is there", old,
 			`{"metadata":{"generation":3,"annotations":{"orkestra.azure.microsoft.com/requestedAt":"now"}},"spec":{"suspend":false}}`, "bob", `{"generation":3,"requestedAt":"now","user":"bob"}`},
 		"Nobody": {"a name that JSON writes otherwise could not be checked", old, `{"metadata":{"generation":3},"spec":{}}`, `e"ve`, ""},

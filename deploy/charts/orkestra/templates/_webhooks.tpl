@@ -35,6 +35,12 @@ webhooks:
     failurePolicy: {{ ternary $root.Values.admission.failurePolicy "Ignore" (eq $what "validate") }}
     {{- if eq $what "mutate" }}
     reinvocationPolicy: IfNeeded
+    {{- else }}
+    # Whatever leaves the spec as it is, a finalizer say, is not sent here: a group may be megabytes. The API server counts the
+    # generation before it asks.
+    matchConditions:
+      - name: another-spec
+        expression: request.operation != 'UPDATE' || object.metadata.generation != oldObject.metadata.generation
     {{- end }}
     sideEffects: None
     timeoutSeconds: {{ $root.Values.admission.timeoutSeconds }}
