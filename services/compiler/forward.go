@@ -38,12 +38,12 @@ func (c *compiler) forward(ctx context.Context, rollout events.Rollout, staged [
 	// long to read as their group.
 	rests := wf == nil && len(older) == 0
 	var group *v1alpha1.ApplicationGroup
-	var releases []helmv2.HelmRelease
+	var live []helmv2.HelmRelease
 	err = together(
 		func() (err error) { group, err = c.current(ctx, rollout); return err },
 		func() (err error) {
 			if rests {
-				releases, err = c.inventory(ctx, rollout)
+				live, err = c.inventory(ctx, rollout)
 			}
 			return err
 		},
@@ -58,7 +58,7 @@ func (c *compiler) forward(ctx context.Context, rollout events.Rollout, staged [
 		}
 		return c.compiled(ctx, group, wf, releases)
 	}
-	in := compile.Input{Group: group, Staged: staged, Inventory: releases, Rollout: rollout, Options: c.options}
+	in := compile.Input{Group: group, Staged: staged, Inventory: live, Rollout: rollout, Options: c.options}
 	if in.Values, err = c.values(ctx, group); err != nil {
 		return nil, err
 	}
