@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -115,10 +116,15 @@ func readParts(br *bufio.Reader, limit int64) (*index, error) {
 	return x, nil
 }
 
-// add a document, or a part that is a document too.
+// add a document, or a part that is a document too. What is JSON is read as that, as Helm
+// does: YAML forbids some of it.
 func (x *index) add(data []byte) error {
 	var f file
-	if err := yaml.Unmarshal(data, &f); err != nil {
+	read := func(data []byte, f *file) error { return yaml.Unmarshal(data, f) }
+	if json.Valid(data) {
+		read = func(data []byte, f *file) error { return json.Unmarshal(data, f) }
+	}
+	if err := read(data, &f); err != nil {
 		return cleaned(err)
 	}
 	if f.APIVersion != "" {
@@ -135,6 +141,12 @@ func (x *index) add(data []byte) error {
 // cleaned is an error of the YAML library without the names of its own.
 func cleaned(err error) error {
 	return errors.New(strings.TrimPrefix(strings.TrimPrefix(err.Error(), "error converting YAML to JSON: "), "error unmarshaling JSON: "))
+}
+
+// clear is what null does to all charts before it, in JSON.
+func (x *index) clear() {
+	clear(x.charts)
+	x.weight = 0
 }
 
 // set a chart; what was there under its name goes, as it does in YAML and in JSON.

@@ -15,7 +15,7 @@ const maxDepth = 10_000
 func readJSON(r io.Reader, x *index) error {
 	j := &jsonReader{in: &bounded{r: r}, index: x}
 	j.Decoder = json.NewDecoder(j.in)
-	if err := j.object(j.top); err != nil {
+	if err := j.object(func() {}, j.top); err != nil {
 		return err
 	}
 	if _, err := j.token(); !errors.Is(err, io.EOF) {
@@ -41,11 +41,15 @@ func (j *jsonReader) value(into any) error {
 	return j.Decode(into)
 }
 
-// object calls field at the value of each of its keys; null is an empty one.
-func (j *jsonReader) object(field func(key string) error) error {
+// object calls field at the value of each of its keys, or null.
+func (j *jsonReader) object(null func(), field func(key string) error) error {
 	t, err := j.token()
-	if err != nil || t == nil {
+	if err != nil {
 		return err
+	}
+	if t == nil {
+		null()
+		return nil
 	}
 	if t != json.Delim('{') {
 		return fmt.Errorf("there is %v where an object should be", t)
@@ -71,7 +75,7 @@ func (j *jsonReader) top(key string) error {
 	case strings.EqualFold(key, "apiVersion"):
 		return j.value(&j.index.apiVersion)
 	case strings.EqualFold(key, "entries"):
-		return j.object(j.chart)
+		return j.object(j.index.clear, j.chart)
 	}
 	return j.skip()
 }

@@ -96,6 +96,8 @@ var layouts = map[string]string{
 	"DashAlone":   "apiVersion: v1\nentries:\n  a:\n  -\n    version: 1.0.0\n  -\n    version: 2.0.0\n",
 	"NoEntries":   "apiVersion: v1\n",
 	"NullEntries": "apiVersion: v1\nentries:\ngenerated: x\n",
+	"JSONOnly":    "{\"apiVersion\":\"v1\",\"entries\":{\"a\x7f\u2028\":[{\"version\":\"1.0.0\"}]},\"x\":\"\\ud800\"}",
+	"JSONNull":    `{"apiVersion":"v1","entries":{"a":[{"version":"1.0.0"}]},"entries":null}`,
 	"BOM":         "\ufeffapiVersion: v1\nentries:\n  a:\n  - version: 1.0.0\n",
 }
 
@@ -112,6 +114,39 @@ func TestAnIndexInPartsIsTheWhole(t *testing.T) {
 			} else if diff := cmp.Diff(want, got, sameIndex); diff != "" {
 				t.Errorf("%s, %s (-whole +parts):\n%s", name, way, diff)
 			}
+		}
+	}
+}
+
+// A line that is cut off, as a comment is, is part of the document too.
+func TestAnIndexIsRefusedForWhatIsBetweenItsParts(t *testing.T) {
+	for _, bad := range []string{"\xff", "\x01"} {
+		for _, text := range []string{
+			"# %s\napiVersion: v1\nentries:\n  a:\n  - version: 1.0.0\n",
+			"---\n# %s\napiVersion: v1\n",
+			"apiVersion: v1\nentries: # %s\n  a:\n  - version: 1.0.0\n",
+			"apiVersion: v1\nentries:\n  # %s\n  a:\n  - version: 1.0.0\n",
+			"apiVersion: v1\nentries:\n  a: # %s\n  - version: 1.0.0\n",
+			"apiVersion: v1\nentries:\n  a:\n  # %s\n  - version: 1.0.0\n",
+			"apiVersion: v1\nentries:\n  a:\n  - version: 1.0.0\n# %s",
+		} {
+			text = fmt.Sprintf(text, bad)
+			if x, err := read([]byte(text)); err == nil {
+				t.Errorf("%q: want it refused, got %v", text, x.charts)
+			}
+		}
+	}
+	for _, text := range []string{
+		"# \u2028apiVersion: v2\napiVersion: v1\n",
+		"apiVersion: v1\nentries: # \u0085  b: []\n  a:\n  - version: 1.0.0\n",
+		"apiVersion: v1\nx: y\u2029entries:\n  b: [{version: 1.0.0}]\nentries:\n  a:\n  - version: 1.0.0\n",
+	} {
+		want, wantErr := readWhole([]byte(text))
+		got, err := read([]byte(text))
+		if (err == nil) != (wantErr == nil) {
+			t.Errorf("%q: as a whole %v, in parts %v", text, wantErr, err)
+		} else if diff := cmp.Diff(want, got, sameIndex); err == nil && diff != "" {
+			t.Errorf("%q (-whole +parts):\n%s", text, diff)
 		}
 	}
 }

@@ -14,7 +14,8 @@ import (
 // readYAML reads an index that is laid out as Helm does: a block of entries, in it a
 // block for each chart, in it a list of versions. It is cut at the indentation, and
 // each part is given to the YAML library, so that what is in a version may be anything
-// that YAML allows. What the cut cannot be sure of is errNotLaidOut.
+// that YAML allows; so is every line between them, which may be what YAML forbids. What
+// the cut cannot be sure of is errNotLaidOut.
 func readYAML(r io.Reader, x *index) error {
 	y := &yamlReader{index: x, keyIndent: -1, itemIndent: -1}
 	lines := bufio.NewReaderSize(r, maxPart/4)
@@ -35,12 +36,13 @@ func readYAML(r io.Reader, x *index) error {
 }
 
 // yamlReader is at a line. What is being collected in part is a version of a chart, or
-// a chart, or a field of the index.
+// a chart, or a field of the index, or comments before any of these.
 type yamlReader struct {
 	index   *index
 	part    []byte
 	collect func([]byte) error // what becomes of part; nil before there is any
-	begun   bool
+	begun   bool               // the document, with a line that is no comment
+	inField bool               // of the index: the first of them has begun
 
 	inEntries             bool
 	chart                 string // whose versions follow; empty outside of a list
@@ -48,6 +50,9 @@ type yamlReader struct {
 	keyIndent, itemIndent int // of the charts and of their versions; -1 where not known yet
 	seen                  map[string]bool
 }
+
+// breaks end a line in YAML 1.1 too, which the cut takes for a part of it.
+const breaks = "\r\u0085\u2028\u2029"
 
 var (
 	entriesKey = regexp.MustCompile(`^entries:([ \t]+#.*|[ \t]*)$`)
@@ -61,15 +66,15 @@ func (y *yamlReader) line(line []byte) error {
 	indent := len(content) - len(bytes.TrimLeft(content, " "))
 	content = content[indent:]
 	switch {
+	case bytes.ContainsAny(content, breaks), len(content) > 0 && content[0] == '\t':
+		return errNotLaidOut
 	case len(content) == 0, content[0] == '#':
 		return y.more(line)
-	case content[0] == '\t', bytes.ContainsRune(content, '\r'):
-		return errNotLaidOut
 	case indent == 0:
 		return y.top(line, content)
 	case y.inEntries:
 		return y.entry(line, content, indent)
-	case y.collect == nil:
+	case !y.inField:
 		return errNotLaidOut
 	}
 	return y.more(line)
@@ -84,26 +89,20 @@ func (y *yamlReader) top(line, content []byte) error {
 	case bytes.HasPrefix(content, []byte("---")), bytes.HasPrefix(content, []byte("...")), bytes.ContainsRune([]byte("%?{["), rune(content[0])):
 		return errNotLaidOut
 	case isItem(content):
-		if y.inEntries || y.collect == nil {
+		if y.inEntries || !y.inField {
 			return errNotLaidOut
 		}
 		return y.more(line)
 	}
-	if err := y.flush(); err != nil {
-		return err
-	}
-	y.begun = true
-	if y.inEntries = entriesKey.Match(content); !y.inEntries {
-		if alsoEntries.Match(content) {
-			return errNotLaidOut
-		}
-		return y.begin(line, y.index.add)
-	}
-	if y.seen != nil {
+	y.begun, y.inField = true, true
+	y.inEntries = entriesKey.Match(content)
+	switch {
+	case !y.inEntries && alsoEntries.Match(content), y.inEntries && y.seen != nil:
 		return errNotLaidOut
+	case y.inEntries:
+		y.seen = map[string]bool{}
 	}
-	y.seen = map[string]bool{}
-	return nil
+	return y.begin(line, y.index.add)
 }
 
 // entry is a line in the block of entries.
@@ -195,7 +194,7 @@ func (y *yamlReader) begin(line []byte, collect func([]byte) error) error {
 
 func (y *yamlReader) more(line []byte) error {
 	if y.collect == nil {
-		return nil // a comment, or an empty line
+		y.collect = y.index.add // of a comment, or of an empty line: nothing
 	}
 	if len(y.part)+len(line) > maxPart {
 		return errors.New("a part of it is too large")
