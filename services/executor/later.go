@@ -37,7 +37,7 @@ func (p *postponed) look(workflow, group string, wait time.Duration) {
 		if p.ctx.Err() != nil {
 			return
 		}
-		if err := ignoreEnded(p.wakes.do(p.ctx, wake{workflow: workflow, due: true})); err != nil {
+		if err := ignoreEnded(p.wakes.do(p.ctx, wake{workflow: workflow})); err != nil {
 			p.log.Warn("looking at a workflow again", "group", group, "workflow", workflow, "error", err)
 		}
 	})

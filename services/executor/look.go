@@ -50,13 +50,17 @@ func (w *writer) proceed(ctx context.Context, s *seen) (overtaken []execute.Key,
 			return nil, fmt.Errorf("deciding on workflow %s: %w", s.Workflow.Name, err)
 		}
 		begins := len(a.Apply)+len(a.Delete)+len(a.Run)+len(a.Prepare) > 0
-		switch {
-		case begins && !s.live, a.Ahead && s.acted:
+		if begins && !s.live || a.Ahead && s.acted {
 			// A stop, or a newer generation, comes before what is begun; and, where that turns
 			// out to be done already, before the next level, as it does where Argo has to come between.
-			if err := w.reader.refresh(ctx, s); err != nil {
+			switch same, err := w.reader.refresh(ctx, s); {
+			case err != nil:
 				return nil, err
+			case !same:
+				continue
 			}
+		}
+		switch {
 		case a.Superseded != "" && !s.groupLive:
 			// The informer may not have seen a new group yet.
 			s.groupLive = true
@@ -99,7 +103,8 @@ func (w *writer) end(ctx context.Context, s *seen, a execute.Actions) (all bool,
 	if err := w.settle(ctx, s, a.Settle); err != nil || !a.Opens {
 		return true, err
 	}
-	return false, w.reader.refresh(ctx, s)
+	_, err = w.reader.refresh(ctx, s)
+	return false, err
 }
 
 // begin does what nodes begin with, and notes in s what became of each: begun,

@@ -58,6 +58,7 @@ func makeReady(hr *helmv2.HelmRelease) {
 	hr.Status.ObservedGeneration = hr.Generation
 	hr.Status.Conditions = []metav1.Condition{{
 		Type: meta.ReadyCondition, Status: metav1.ConditionTrue, Reason: "InstallSucceeded", ObservedGeneration: hr.Generation,
+		LastTransitionTime: metav1.Now(),
 	}}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -66,7 +67,7 @@ type reader struct {
 // observe sees the workflow that w is about. The state has no waiting node where
 // there is nothing to do.
 func (r *reader) observe(ctx context.Context, w wake) (*seen, error) {
-	s := &seen{State: execute.State{Early: r.early, Due: w.due}}
+	s := &seen{State: execute.State{Early: r.early}}
 	if err := r.hearsay(ctx, s, w); err != nil {
 		return nil, err
 	}
@@ -152,23 +153,25 @@ func (r *reader) await(ctx context.Context, w wake) error {
 	return err
 }
 
-// refresh sees the workflow anew, and the group. The releases stay as they are: what
-// this look wrote may not have come to the informer yet, and writes are fenced.
-func (r *reader) refresh(ctx context.Context, s *seen) error {
-	switch same, err := r.unchanged(ctx, s.stored); {
-	case err != nil:
-		return err
-	case !same:
-		if err := r.reread(ctx, s); err != nil {
-			return err
-		}
+// refresh sees the workflow anew, and the group, and reports whether both are as they were and nothing else was
+// seen, so that what was decided holds. The releases stay as they are: what this look wrote may not have come to
+// the informer yet, and writes are fenced.
+func (r *reader) refresh(ctx context.Context, s *seen) (same bool, err error) {
+	same, err = r.unchanged(ctx, s.stored)
+	if err == nil && !same {
+		err = r.reread(ctx, s)
 	}
-	var err error
+	if err != nil {
+		return false, err
+	}
+	before := s.Group
 	if s.Group, err = r.group(ctx, s); err != nil {
-		return err
+		return false, err
 	}
 	s.Now, s.acted, s.live = r.now(), false, true
-	return r.readSteps(ctx, s, execute.Waiting(s.Workflow))
+	waiting := execute.Waiting(s.Workflow)
+	same = same && execute.SameFence(before, s.Group) && !slices.ContainsFunc(waiting, func(task string) bool { return readsMore(s.Plan[task]) })
+	return same, r.readSteps(ctx, s, waiting)
 }
 
 // reread takes the workflow as it is now. Another one of that name is not what was looked at.

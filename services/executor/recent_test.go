@@ -10,6 +10,7 @@ import (
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -158,6 +159,57 @@ func TestNewerGenerationComesBeforeWhatTheInformerShows(t *testing.T) {
 	}
 	if got := c.release("web").Spec.ReleaseName; got != "newer" {
 		t.Errorf("what the newer generation made stays: got %q", got)
+	}
+}
+
+// What has come about by the time that it is asked whether the workflow is as it was heard of comes first, though
+// the workflow is.
+func TestNewsComesBeforeWhatWasDecided(t *testing.T) {
+	web := []plan.Node{{Task: "web", Action: plan.Install, Release: release("web")}}
+	group := &v1alpha1.ApplicationGroup{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}
+	for name, tc := range map[string]struct {
+		nodes      []plan.Node
+		news       func(context.Context, client.Client) error
+		superseded bool
+	}{
+		"newer generation": {web, func(ctx context.Context, c client.Client) error {
+			return c.Patch(ctx, group, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"generation":2}}`)))
+		}, true},
+		"no group": {web, func(ctx context.Context, c client.Client) error { return c.Delete(ctx, group) }, true},
+		"a Job": {[]plan.Node{jobNode("migrate")}, func(ctx context.Context, c client.Client) error {
+			job := jobNode("migrate").Job.DeepCopy()
+			job.Labels = map[string]string{v1alpha1.LabelHeritage: v1alpha1.Heritage, v1alpha1.LabelOwner: "shop"}
+			job.Annotations = map[string]string{v1alpha1.AnnotationWorkflow: wfName, v1alpha1.AnnotationWorkflowUID: "uid-wf"}
+			return c.Create(ctx, job)
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			armed, begun := false, 0
+			c := newClusterOf(t, interceptor.Funcs{
+				Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+					if m, ok := o.(*metav1.PartialObjectMetadata); ok && m.Kind == workflow.WorkflowKind && armed {
+						armed = false
+						if err := tc.news(ctx, c); err != nil {
+							return err
+						}
+					}
+					return c.Get(ctx, key, o, opts...)
+				},
+				Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+					begun++
+					return c.Create(ctx, o, opts...)
+				},
+			}, tc.nodes)
+			c.listen()
+			armed = true
+			err := c.look()
+			if armed || begun > 0 {
+				t.Errorf("it was not asked (%v), or something was begun in spite of the answer: %d", armed, begun)
+			}
+			if events.IsSuperseded(err) != tc.superseded {
+				t.Errorf("superseded: %v, want %v", err, tc.superseded)
+			}
+		})
 	}
 }
 

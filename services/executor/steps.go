@@ -123,6 +123,11 @@ func (r *reader) readSteps(ctx context.Context, s *seen, waiting []string) error
 	return err
 }
 
+// readsMore: readSteps may read something for such a node, or forgets what was prepared for it.
+func readsMore(n plan.Node) bool {
+	return n.Kind == plan.Job || n.Kind == plan.Wait || n.Kind == plan.Prepare || n.ReadyExpr != ""
+}
+
 // wantsWhole: the informer leaves out what an expression may look at, and may be
 // behind a pod that has just deleted a release.
 func (r *reader) wantsWhole(n plan.Node, s *seen) bool {

@@ -27,8 +27,6 @@ type wake struct {
 	activated []string
 	// news of releases.
 	news []news
-	// due: nodes that are done have waited for others, and are to be settled.
-	due bool
 	// live: the workflow is to be read, whatever was heard of it, but where that is of version, a
 	// resourceVersion that it has had just now.
 	live    bool
@@ -85,7 +83,6 @@ func wakeOf(f events.Fact) (w wake, ok bool) {
 func (w *wake) join(other wake) {
 	w.news = append(w.news, other.news...)
 	w.activated = append(w.activated, other.activated...)
-	w.due = w.due || other.due
 	switch {
 	case other.live && !w.live:
 		w.live, w.version = true, other.version

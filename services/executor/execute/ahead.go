@@ -7,6 +7,8 @@ import (
 	"time"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	"github.com/fluxcd/pkg/apis/meta"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/plan"
@@ -19,10 +21,11 @@ const (
 	// releases, and 7 s at a thousand (docs/benchmarks/costs.md).
 	argoPerNode = 2 * time.Millisecond
 	argoPerPair = 5 * time.Microsecond
-	// settleShare times a look is how long nodes that are done wait for others, and four times a look for each
-	// release that is under way where those are few, so that Argo is at work for a twentieth of the time: it looks once more at
-	// what it wrote itself.
-	settleShare = 40
+	// settleMany times a look is how long nodes that are done wait for others, so that Argo is at work for a
+	// twentieth of the time: it looks once more at what it wrote itself. Where nothing has ended for settleFew
+	// times a look nothing more may come for long, and what is done may be seen.
+	settleMany = 40
+	settleFew  = 4
 	// settleLeast and settleMost are how long they wait at least, and at most: what a user may wait for to see
 	// a node end in Argo. The group's status does not wait for that. Where the nodes of a thousand releases were
 	// settled every 5 s, two of Argo's looks in five were for nothing (a conflict).
@@ -82,7 +85,9 @@ func (s State) decisions() (out []*decision, forArgo bool) {
 				return false
 			}
 			d = &decision{waiting: waiting{Node: Node{Task: l.task}, since: s.Now}, want: want, planned: true, ahead: true}
-			d.verdict = s.expected(d)
+			if !l.passed || !plain(want) {
+				d.verdict = s.expected(d)
+			}
 			ahead = append(ahead, d)
 		}
 		if d.planned && plain(d.want) && l.passed {
@@ -133,9 +138,9 @@ func (s State) failing(decisions []*decision) bool {
 // mayWait says for how long the settlements may wait for more of them; 0: they are due.
 // Nobody waits for them where Argo could begin nothing on them but what is begun ahead of
 // it, and where a release is under way, whose end asks for another look. What a wait saves
-// grows with the nodes that Argo looks at, and with the releases that may end meanwhile.
+// grows with the nodes that Argo looks at, and with the releases that end meanwhile.
 func (s State) mayWait(a Actions, inFlight map[Key]bool, forArgo bool) time.Duration {
-	if s.Due || forArgo || !s.Early || !Open(s.Workflow) || len(a.Settle) == 0 || s.suspended() || a.Superseded != "" {
+	if forArgo || !s.Early || !Open(s.Workflow) || len(a.Settle) == 0 || len(inFlight) == 0 || s.suspended() || a.Superseded != "" {
 		return 0
 	}
 	for _, end := range a.Settle {
@@ -143,15 +148,37 @@ func (s State) mayWait(a Actions, inFlight map[Key]bool, forArgo bool) time.Dura
 			return 0
 		}
 	}
-	if len(inFlight) == 0 {
-		return 0
+	look := lookOf(len(s.Plan))
+	changed := s.left(lastChange(s.Workflow), settleMany*look)
+	quiet := s.left(s.lastEnd(a.Settle), settleFew*look)
+	return max(0, min(changed, quiet))
+}
+
+// left is what is left of a wait that began at a time. Kubernetes keeps whole seconds, of which half a one
+// was over on average.
+func (s State) left(since time.Time, wait time.Duration) time.Duration {
+	wait = min(max(wait, settleLeast), settleMost)
+	return wait - max(0, s.Now.Sub(since)-time.Second/2)
+}
+
+// lastEnd is when the last of the releases that are to be settled became ready. When one was gone nobody has
+// written down: as far as is known it was just now.
+func (s State) lastEnd(settle []Settle) time.Time {
+	var last time.Time
+	for _, end := range settle {
+		hr := s.Releases[KeyOf(s.Plan[end.Node.Task].Release)]
+		if hr == nil {
+			return s.Now
+		}
+		ready := apimeta.FindStatusCondition(hr.Status.Conditions, meta.ReadyCondition)
+		if ready == nil {
+			return s.Now
+		}
+		if ready.LastTransitionTime.After(last) {
+			last = ready.LastTransitionTime.Time
+		}
 	}
-	wait := min(max(lookOf(len(s.Plan))*time.Duration(min(4*len(inFlight), settleShare)), settleLeast), settleMost)
-	// Kubernetes keeps whole seconds.
-	if s.Now.Sub(lastChange(s.Workflow)) >= wait+time.Second {
-		return 0
-	}
-	return wait
+	return last
 }
 
 // lookOf is about how long Argo looks at a workflow of so many leaves.

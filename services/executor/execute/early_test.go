@@ -302,7 +302,15 @@ func of(n int) func(*world) {
 
 func TestSettlementsMayWait(t *testing.T) {
 	ready := ours(time.Second)
-	just := node("a", plan.Install, wfv1.NodeRunning, metav1.Time{Time: now})
+	changed := func(ago time.Duration) func(*world) {
+		return node("a", plan.Install, wfv1.NodeRunning, metav1.Time{Time: now.Add(-ago)})
+	}
+	just := changed(0)
+	since := func(ago time.Duration) func(*helmv2.HelmRelease) {
+		return func(hr *helmv2.HelmRelease) {
+			hr.Status.Conditions[0].LastTransitionTime = metav1.Time{Time: now.Add(-ago)}
+		}
+	}
 	beside := map[string][]string{"a": nil, "b": nil, "c": nil}
 	before := map[string][]string{"a": nil, "b": nil, "c": {"a"}}
 	busy := func(w *world) {
@@ -321,58 +329,71 @@ func TestSettlementsMayWait(t *testing.T) {
 		want   time.Duration
 	}{
 		"OthersUnderWay": {
-			reason: "Argo could do nothing with it; four looks of Argo's would be as long as this for each that is under way",
-			state:  newWorld(just, waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(100)), want: 2 * time.Second,
+			reason: "Argo could do nothing with it, and others may end soon: a look of Argo's takes a quarter of this",
+			state:  newWorld(just, waits("b"), waits("c"), there("a", ready, since(0)), busy, wf(beside), of(1000)), want: 28 * time.Second,
+		},
+		"Quiet": {
+			reason: "nothing has ended for as long as four looks of Argo's take",
+			state:  newWorld(just, waits("b"), waits("c"), there("a", ready, since(29*time.Second)), busy, wf(beside), of(1000)),
+		},
+		"OneAfterTheOther": {
+			reason: "where something ends now and then it is forty looks of Argo's",
+			state:  newWorld(changed(10*time.Second), waits("b"), waits("c"), there("a", ready, since(0)), busy, wf(beside), of(100)), want: time.Second / 2,
 		},
 		"Large": {
 			reason: "of a large workflow there is an end to it",
-			state:  newWorld(just, waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(50000)), want: 3 * time.Minute,
+			state:  newWorld(just, waits("b"), waits("c"), there("a", ready, since(0)), busy, wf(beside), of(50000)), want: 3 * time.Minute,
 		},
 		"Small": {
 			reason: "of a small one nobody sees it sooner than that",
-			state:  newWorld(just, waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(10)), want: time.Second,
+			state:  newWorld(just, waits("b"), waits("c"), there("a", ready, since(0)), busy, wf(beside), of(10)), want: time.Second,
 		},
-		"Due": {
-			reason: "that was it",
-			state:  newWorld(just, waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(50), func(w *world) { w.Due = true }),
+		"Gone": {
+			reason: "nobody knows since when a release is gone",
+			state:  newWorld(node("a", plan.Delete, wfv1.NodeRunning, metav1.Time{Time: now}), waits("b"), waits("c"), busy, wf(beside), of(1000)),
+			want:   28 * time.Second,
+		},
+		"OtherClock": {
+			reason: "whose clock is behind waits no longer for that",
+			state:  newWorld(changed(-time.Hour), waits("b"), waits("c"), there("a", ready, since(-time.Hour)), busy, wf(beside), of(10)), want: time.Second,
 		},
 		"Last": {
 			reason: "nobody would ask for another look",
-			state:  newWorld(just, there("a", ready), wf(map[string][]string{"a": nil}), of(50)),
+			state:  newWorld(just, there("a", ready, since(0)), wf(map[string][]string{"a": nil}), of(50)),
 		},
 		"LongSince": {
 			reason: "the wait was over before it began",
-			state:  newWorld(waits("a"), waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(50)),
+			state:  newWorld(waits("a"), waits("b"), waits("c"), there("a", ready, since(0)), busy, wf(beside), of(50)),
 		},
 		"BegunAhead": {
 			reason: "what Argo would activate next is begun",
-			state:  newWorld(just, waits("b"), there("a", ready), busy, wf(before), of(100)), want: 2 * time.Second,
+			state:  newWorld(just, waits("b"), there("a", ready, since(0)), busy, wf(before), of(100)), want: time.Second,
 		},
 		"BeforeAPod": {
 			reason: "what Argo alone can run is not to wait",
-			state:  newWorld(just, waits("b"), there("a", ready), busy, wf(before, "c"), of(50)),
+			state:  newWorld(just, waits("b"), there("a", ready, since(0)), busy, wf(before, "c"), of(50)),
 		},
 		"FarBeforeAPod": {
 			reason: "nor where there is a release between, that is done",
-			state: newWorld(just, waits("b"), there("a", ready), busy, there("c", ready, at("c")),
+			state: newWorld(just, waits("b"), there("a", ready, since(0)), busy, there("c", ready, at("c"), since(0)),
 				wf(map[string][]string{"a": nil, "b": nil, "c": {"a"}, "d": {"c"}}, "d"), of(50)),
 		},
 		"BeforeAnExpression": {
 			reason: "an expression is looked at when Argo has activated the node",
-			state:  newWorld(just, waits("b"), there("a", ready), busy, wf(before), expression, of(50)),
+			state:  newWorld(just, waits("b"), there("a", ready, since(0)), busy, wf(before), expression, of(50)),
 		},
 		"Failure": {
 			reason: "a failure is told at once",
-			state:  newWorld(just, waits("b"), waits("c"), there("a", ready, failed), busy, wf(beside), of(50)),
+			state:  newWorld(just, waits("b"), waits("c"), there("a", ready, failed, since(0)), busy, wf(beside), of(50)),
 		},
 		"FailureBefore": {
 			reason: "after a failure only Argo says what begins",
-			state: newWorld(just, waits("b"), pod("p", wfv1.NodeFailed), there("a", ready), busy,
+			state: newWorld(just, waits("b"), pod("p", wfv1.NodeFailed), there("a", ready, since(0)), busy,
 				wf(map[string][]string{"a": nil, "b": nil, "c": {"a"}, "p": nil}, "p"), of(50)),
 		},
 		"Off": {
 			reason: "without early start the next level waits for it",
-			state:  newWorld(just, waits("b"), waits("c"), there("a", ready), busy, wf(beside), of(50), func(w *world) { w.Early = false }),
+			state:  newWorld(just, waits("b"), waits("c"), there("a", ready, since(0)), busy, wf(beside), of(50), func(w *world) { w.Early = false }),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
@@ -315,4 +316,12 @@ func (s State) superseded() string {
 	default:
 		return ""
 	}
+}
+
+// SameFence reports whether two looks at a group of that name allow the same to be begun.
+func SameFence(a, b *metav1.ObjectMeta) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.UID == b.UID && a.Generation == b.Generation && (a.DeletionTimestamp == nil) == (b.DeletionTimestamp == nil)
 }

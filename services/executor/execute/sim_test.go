@@ -250,7 +250,6 @@ func (s *sim) state(early, stale bool) execute.State {
 	out := execute.State{
 		Now: now.Add(time.Duration(s.rng.IntN(3)) * time.Second), Workflow: s.wf.DeepCopy(), Rollout: rollout, Group: s.group, Plan: s.plan,
 		Releases: map[execute.Key]*helmv2.HelmRelease{}, Jobs: s.jobs, Objects: map[string]execute.Object{}, Early: early,
-		Due: s.rng.IntN(4) == 0,
 	}
 	from := s.releases
 	if stale && s.stale != nil {
@@ -290,7 +289,7 @@ func (s *sim) look(early, stale, dies bool) bool {
 			acted, stale = true, false
 			continue
 		}
-		if a.Later > 0 || len(a.Settle) == 0 {
+		if a.Later > 0 && s.rng.IntN(4) > 0 || len(a.Settle) == 0 {
 			return acted
 		}
 		if s.rng.IntN(4) == 0 { // Argo has written in between, and what was decided is done to what is there now

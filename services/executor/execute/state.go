@@ -55,8 +55,6 @@ type State struct {
 	// Early: a release is begun as soon as Argo would activate its node if it knew what
 	// is done. Otherwise when Argo has activated it.
 	Early bool
-	// Due: nodes that are done have waited for others, and are to be settled.
-	Due bool
 }
 
 // Object is what a node of kind Wait is about, as it was seen.
