@@ -147,6 +147,9 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 	if err := own.watch(ctx, e.Manager.GetCache()); err != nil {
 		return err
 	}
+	if err := w.reader.recent.watch(ctx, e.Manager.GetCache()); err != nil {
+		return err
+	}
 	r := &resync{
 		live: e.Manager.GetAPIReader(), client: e.Manager.GetClient(), reader: w.reader, now: time.Now,
 		namespace: e.Namespace, every: o.resync, plans: plans, own: own, wakes: wakes, log: e.Log,

@@ -315,6 +315,9 @@ func (r *reader) releases(ctx context.Context, told []news) (map[execute.Key]*he
 			return nil, fmt.Errorf("reading HelmRelease %s: %w", n.key, err)
 		}
 		if n.old(cached) {
+			if n.deleted {
+				r.recent.gone(n.key, n.uid)
+			}
 			continue
 		}
 		reads.Go(func() error {

@@ -10,7 +10,10 @@ import (
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
@@ -75,6 +78,33 @@ func (r *recent) wroteRelease(hr *helmv2.HelmRelease) {
 	}
 }
 
+// gone notes that a release is: what was written of it, its deletion mostly, is not to be shown any more.
+func (r *recent) gone(key client.ObjectKey, uid types.UID) {
+	if r != nil {
+		r.releases.forget(key, uid)
+	}
+}
+
+// watch has the informer's releases that are gone forgotten: it shows none of them, as it shows none that it
+// has not seen yet.
+func (r *recent) watch(ctx context.Context, informers cache.Informers) error {
+	informer, err := informers.GetInformer(ctx, &helmv2.HelmRelease{}, cache.BlockUntilSynced(false))
+	if err == nil {
+		_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{DeleteFunc: func(object any) {
+			if last, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
+				object = last.Obj
+			}
+			if hr, ok := object.(*helmv2.HelmRelease); ok {
+				r.gone(client.ObjectKeyFromObject(hr), hr.UID)
+			}
+		}})
+	}
+	if err != nil {
+		return fmt.Errorf("watching the end of HelmReleases: %w", err)
+	}
+	return nil
+}
+
 // overlay puts releases of a rollout's group that this process has written over those of the informer
 // that are older. One that was deleted is never shown by it again: of an earlier group of the same name it would
 // be taken for one that is still there.
@@ -123,6 +153,15 @@ func (w *written[T]) note(object T) {
 	now := w.now()
 	maps.DeleteFunc(w.by, func(_ client.ObjectKey, wrote writing[T]) bool { return now.Sub(wrote.at) > overdue })
 	w.by[client.ObjectKeyFromObject(object)] = writing[T]{object, now}
+}
+
+// forget an object that is gone; one of its name that came after it is another.
+func (w *written[T]) forget(key client.ObjectKey, uid types.UID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if wrote, ok := w.by[key]; ok && wrote.object.GetUID() == uid {
+		delete(w.by, key)
+	}
 }
 
 func (w *written[T]) keys() []client.ObjectKey {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/cache/informertest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -268,6 +269,44 @@ func TestOwnReleaseIsNotForgotten(t *testing.T) {
 	c.mustLook()
 	if writes != 2 {
 		t.Errorf("a release that an informer does not come to show is gone, and was written %d times", writes)
+	}
+}
+
+// A release that this process has deleted is gone when it is told, or its informer shows, that it is: what it noted of the
+// deletion is no more than what its informer may not show yet.
+func TestAReleaseThatIsGoneIsForgotten(t *testing.T) {
+	for name, hear := range map[string]func(*cluster, *helmv2.HelmRelease) wake{
+		"told": func(_ *cluster, hr *helmv2.HelmRelease) wake {
+			return wake{news: []news{{key: client.ObjectKeyFromObject(hr), uid: hr.UID, deleted: true}}}
+		},
+		"shown": func(c *cluster, hr *helmv2.HelmRelease) wake {
+			informers := &informertest.FakeInformers{Scheme: c.Scheme()}
+			if err := c.writer.reader.recent.watch(t.Context(), informers); err != nil {
+				t.Fatal(err)
+			}
+			informer, err := informers.FakeInformerFor(t.Context(), hr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			informer.Delete(hr)
+			return wake{}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			keep := release("web", func(hr *helmv2.HelmRelease) { hr.UID, hr.Finalizers = "uid-web", []string{helmv2.HelmReleaseFinalizer} })
+			c := newCluster(t, plan.Delete, interceptor.Funcs{}, []string{"web"}, keep)
+			c.listen()
+			c.mustLook()
+			hr := c.release("web")
+			hr.Finalizers = nil
+			if err := c.Update(t.Context(), hr); err != nil {
+				t.Fatal(err)
+			}
+			c.lookAt(hear(c, hr))
+			if phase := c.nodes()["web"]; phase != string(wfv1.NodeSucceeded) {
+				t.Errorf("its node is %s", phase)
+			}
+		})
 	}
 }
 

@@ -34,11 +34,7 @@ func TestAPIServerKilledInMidRollout(t *testing.T) {
 	before := pids(t)
 	var groups []string
 	for i := range 3 {
-		g := chain(fmt.Sprintf("headless-%d", i), s.URL, n)
-		for j := range g.Spec.Applications {
-			// The timeout of a release goes on while nobody can write what became of it.
-			g.Spec.Applications[j].Spec.Release.Timeout = &metav1.Duration{Duration: caughtUp}
-		}
+		g := patient(fmt.Sprintf("headless-%d", i), s.URL, n)
 		groups = append(groups, g.Name)
 		create(t, g)
 		awaitReleases(t, g.Name, i+1)
@@ -65,9 +61,22 @@ func TestAPIServerKilledInMidRollout(t *testing.T) {
 		}
 	}
 	goTogether(t, groups)
-	// Kubernetes' own controllers have to find it again too, before the tests that come next.
+	// Kubernetes' own controllers have to find it again too, before the tests that come next, and helm-controller has to hear
+	// of new charts: until then a release waits for a source that is there, and fails when its time is up.
 	controllersAreBack(t)
+	again := patient("headless-again", s.URL, 1)
+	create(t, again)
+	awaitReady(t, again.Name, caughtUp, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
 	t.Logf("all controllers have caught up %s after the API server was ready", time.Since(back).Round(100*time.Millisecond))
+}
+
+// patient is a chain whose releases have time: it goes on while nobody can write what became of them.
+func patient(name, url string, n int) *v1alpha1.ApplicationGroup {
+	g := chain(name, url, n)
+	for i := range g.Spec.Applications {
+		g.Spec.Applications[i].Spec.Release.Timeout = &metav1.Duration{Duration: caughtUp}
+	}
+	return g
 }
 
 // controllersAreBack waits until a namespace comes to have what Kubernetes gives to it, and goes when it is deleted.

@@ -354,7 +354,7 @@ func TestSettlementsMayWait(t *testing.T) {
 			want:   28 * time.Second,
 		},
 		"OtherClock": {
-			reason: "whose clock is behind waits no longer for that",
+			reason: "whose clock is behind is not told to wait until it has caught up",
 			state:  newWorld(changed(-time.Hour), waits("b"), waits("c"), there("a", ready, since(-time.Hour)), busy, wf(beside), of(10)), want: time.Second,
 		},
 		"Last": {

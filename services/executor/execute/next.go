@@ -279,8 +279,8 @@ func (s State) unneeded(gone plan.Node) string {
 	if gone.Action != plan.Delete || ns == "" {
 		return ""
 	}
-	for _, hr := range s.Releases {
-		if hr != nil && hr.GetStorageNamespace() == ns {
+	for key, hr := range s.Releases {
+		if hr != nil && hr.GetStorageNamespace() == ns && !s.settledAsGone(key) {
 			return ""
 		}
 	}
@@ -290,6 +290,23 @@ func (s State) unneeded(gone plan.Node) string {
 		}
 	}
 	return ns
+}
+
+// settledAsGone: the workflow has deleted the release, and its node says that it is gone. The informer of another
+// replica may show it a moment longer; who settles the last one is to see that nothing is left.
+func (s State) settledAsGone(key Key) bool {
+	for task, n := range s.Plan {
+		if n.Action == plan.Delete && KeyOf(n.Release) == key {
+			name := s.Workflow.Name + "." + task
+			for _, node := range s.Workflow.Status.Nodes {
+				if node.Name == name {
+					return node.Phase == wfv1.NodeSucceeded
+				}
+			}
+			return false
+		}
+	}
+	return false
 }
 
 // suspended: a user holds the workflow. What was begun is settled, nothing more begun.

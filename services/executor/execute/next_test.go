@@ -287,6 +287,17 @@ func TestStorageNamespace(t *testing.T) {
 			reason: "a namespace that another release keeps its records in stays",
 			state:  newWorld(goes("a.redis"), storage("a.redis"), there("b.redis", keepsIn("orkestra-shop-redis"))),
 		},
+		"SharedWithWhatIsGone": {
+			reason: "what another replica has settled as gone keeps nothing there, though an informer still shows it",
+			state: newWorld(goes("a.redis"), storage("a.redis"), node("b.redis", plan.Delete, wfv1.NodeSucceeded, activated), storage("b.redis"),
+				there("b.redis", keepsIn("orkestra-shop-redis"), deleting(time.Second))),
+			want: "orkestra-shop-redis",
+		},
+		"SharedWithWhatGoes": {
+			reason: "what is not gone yet keeps its records there",
+			state: newWorld(goes("a.redis"), storage("a.redis"), goes("b.redis"), storage("b.redis"),
+				there("b.redis", ours(time.Second), keepsIn("orkestra-shop-redis"), deleting(time.Second))),
+		},
 		"Planned": {
 			reason: "a namespace that this very workflow will need stays",
 			state: newWorld(goes("a.redis"), storage("a.redis"),

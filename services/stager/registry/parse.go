@@ -120,11 +120,11 @@ func readParts(br *bufio.Reader, limit int64) (*index, error) {
 // does: YAML forbids some of it.
 func (x *index) add(data []byte) error {
 	var f file
-	read := func(data []byte, f *file) error { return yaml.Unmarshal(data, f) }
+	unmarshal := func(data []byte, v any) error { return yaml.Unmarshal(data, v) }
 	if json.Valid(data) {
-		read = func(data []byte, f *file) error { return json.Unmarshal(data, f) }
+		unmarshal = json.Unmarshal
 	}
-	if err := read(data, &f); err != nil {
+	if err := unmarshal(data, &f); err != nil {
 		return cleaned(err)
 	}
 	if f.APIVersion != "" {
