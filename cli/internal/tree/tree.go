@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -185,7 +186,8 @@ func Rollout(group *v1alpha1.ApplicationGroup, now time.Time) string {
 	return text + ", started " + started.Format(format)
 }
 
-// newest is the group's newest workflow; nil where there is none.
+// newest is the group's newest workflow; nil where there is none. Kubernetes keeps whole seconds: of two of the same one
+// that of the newer generation is newer.
 func newest(s State) *wfv1.Workflow {
 	var found *wfv1.Workflow
 	for i := range s.Workflows {
@@ -193,12 +195,21 @@ func newest(s State) *wfv1.Workflow {
 		if wf.Annotations[v1alpha1.AnnotationGroupUID] != string(s.Group.UID) {
 			continue
 		}
-		if found == nil || found.CreationTimestamp.Before(&wf.CreationTimestamp) ||
-			found.CreationTimestamp.Equal(&wf.CreationTimestamp) && found.Name < wf.Name {
+		if found == nil || cmp.Or(wf.CreationTimestamp.Compare(found.CreationTimestamp.Time),
+			cmp.Compare(generation(wf), generation(found)), cmp.Compare(wf.Name, found.Name)) > 0 {
 			found = wf
 		}
 	}
 	return found
+}
+
+// generation of the group that a workflow is of; 0 where it does not say.
+func generation(wf *wfv1.Workflow) int64 {
+	n, err := strconv.ParseInt(wf.Labels[v1alpha1.LabelGeneration], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 type builder struct {

@@ -321,19 +321,20 @@ func suspended(wf *wfv1.Workflow) bool {
 	return wf.Spec.Suspend != nil && *wf.Spec.Suspend && !wf.Status.Fulfilled()
 }
 
-// newest is the workflow of a type (of any where it is empty) that was made last.
+// newest is the workflow of a type (of any where it is empty) that was made last. Kubernetes keeps whole seconds: of two
+// of the same one that of the newer generation was, and a rollback after what it takes back.
 func (s summary) newest(kind events.WorkflowType, which func(run) bool) *wfv1.Workflow {
-	var newest *wfv1.Workflow
+	var newest run
 	for _, r := range s.runs {
 		if kind != "" && typeOf(r.wf) != kind || !which(r) {
 			continue
 		}
-		if newest == nil || newest.CreationTimestamp.Before(&r.wf.CreationTimestamp) ||
-			newest.CreationTimestamp.Equal(&r.wf.CreationTimestamp) && newest.Name < r.wf.Name {
-			newest = r.wf
+		if newest.wf == nil || cmp.Or(r.wf.CreationTimestamp.Compare(newest.wf.CreationTimestamp.Time),
+			cmp.Compare(r.rollout.Generation, newest.rollout.Generation), cmp.Compare(r.wf.Name, newest.wf.Name)) > 0 {
+			newest = r
 		}
 	}
-	return newest
+	return newest.wf
 }
 
 // current is a condition of the group that speaks of this generation.
