@@ -82,7 +82,7 @@ func TestARolloutIsOneStory(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	done := make(chan struct{})
+	submitted, done := make(chan struct{}), make(chan struct{})
 	watcher := bus("watcher")
 	for _, h := range []heard{
 		{"stager", events.TypeGroupDesired, events.ChartsStaged{}},
@@ -94,6 +94,9 @@ func TestARolloutIsOneStory(t *testing.T) {
 		running.Go(func() {
 			if err := b.Consume(ctx, h.service, 1, func(ctx context.Context, f events.Fact) ([]events.Fact, error) {
 				switch {
+				case h.service == "executor" && f.Type() == events.TypeWorkflowSubmitted:
+					close(submitted)
+					return nil, nil
 				case f.Type() != h.hears:
 					return nil, nil
 				case h.says != nil:
@@ -117,14 +120,19 @@ func TestARolloutIsOneStory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	say(bus("intake"), webhook, desired)
-	say(bus("intake"), desired)                             // a second replica
-	say(watcher, events.New(rollout, events.NodeStarted{})) // it saw the workflow; nobody told it
-	select {
-	case <-done:
-	case <-time.After(20 * time.Second):
-		t.Fatal("the rollout does not end")
+	await := func(what <-chan struct{}) {
+		t.Helper()
+		select {
+		case <-what:
+		case <-time.After(20 * time.Second):
+			t.Fatal("the rollout does not end")
+		}
 	}
+	say(bus("intake"), webhook, desired)
+	say(bus("intake"), desired) // a second replica
+	await(submitted)
+	say(watcher, events.New(rollout, events.NodeStarted{})) // it saw the workflow; nobody told it
+	await(done)
 	stop()
 	running.Wait()
 	for _, end := range ends {

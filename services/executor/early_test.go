@@ -2,7 +2,6 @@ package executor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -12,14 +11,10 @@ import (
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
-	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/plan"
-	"orkestra.dev/pkg/service/stored"
 )
 
 // ahead makes the workflow a DAG of its nodes, of which Argo has activated only those
@@ -105,66 +100,15 @@ func TestLookIsStoppedBetweenLevels(t *testing.T) {
 		return cl.Update(ctx, o, opts...)
 	}}
 	for name, want := range map[string]string{"goes on": wfName, "stopped": ""} {
-		for size, tasks := range map[string]int{"small": 2, "large": stored.Many} {
-			t.Run(name+" "+size, func(t *testing.T) {
-				stop = false
-				dag := map[string][]string{"a": nil, "b": {"a"}}
-				for i := range tasks - len(dag) {
-					dag[fmt.Sprintf("more-%d", i)] = []string{"b"}
-				}
-				c := newCluster(t, plan.Install, on, []string{"a", "b"}, ready("a"), ready("b")).ahead(dag)
-				stop = want == ""
-				c.mustLook()
-				if got := c.release("b").Annotations["orkestra.azure.microsoft.com/workflow"]; got != want {
-					t.Errorf("b was written for workflow %q, want %q", got, want)
-				}
-			})
-		}
-	}
-}
-
-// A list of one name and a Get say the same.
-func TestStored(t *testing.T) {
-	c := newCluster(t, plan.Install, interceptor.Funcs{}, []string{"a"})
-	elsewhere := &wfv1.Workflow{ObjectMeta: metav1.ObjectMeta{Namespace: "elsewhere", Name: "other"}}
-	if err := c.Create(t.Context(), elsewhere); err != nil {
-		t.Fatal(err)
-	}
-	workflows, groups := wfv1.SchemeGroupVersion.WithKind("Workflow"), v1alpha1.GroupVersion.WithKind(v1alpha1.Kind)
-	for _, of := range []struct {
-		kind schema.GroupVersionKind
-		key  client.ObjectKey
-		want types.UID
-	}{
-		{workflows, client.ObjectKey{Namespace: namespace, Name: wfName}, "uid-wf"},
-		{groups, client.ObjectKey{Name: "shop"}, "uid-shop"},
-		{workflows, client.ObjectKey{Namespace: namespace, Name: "other"}, ""},
-		{groups, client.ObjectKey{Name: "none"}, ""},
-	} {
-		for _, byList := range []bool{false, true} {
-			var got types.UID
-			switch o, err := stored.Metadata(t.Context(), c, of.kind, of.key, byList); {
-			case err != nil:
-				t.Errorf("%s %s, by a list %t: %v", of.kind.Kind, of.key, byList, err)
-			case o != nil:
-				got = o.UID
+		t.Run(name, func(t *testing.T) {
+			stop = false
+			c := newCluster(t, plan.Install, on, []string{"a", "b"}, ready("a"), ready("b")).ahead(map[string][]string{"a": nil, "b": {"a"}})
+			stop = want == ""
+			c.mustLook()
+			if got := c.release("b").Annotations["orkestra.azure.microsoft.com/workflow"]; got != want {
+				t.Errorf("b was written for workflow %q, want %q", got, want)
 			}
-			if got != of.want {
-				t.Errorf("%s %s, by a list %t, has UID %q, want %q", of.kind.Kind, of.key, byList, got, of.want)
-			}
-		}
-	}
-	broken := errors.New("broken")
-	c = newCluster(t, plan.Install, interceptor.Funcs{
-		Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
-			return broken
-		},
-		List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return broken },
-	}, []string{"a"})
-	for _, byList := range []bool{false, true} {
-		if _, err := stored.Metadata(t.Context(), c, groups, client.ObjectKey{Name: "shop"}, byList); !errors.Is(err, broken) {
-			t.Errorf("what the API server says is lost where it is asked by a list (%t): %v", byList, err)
-		}
+		})
 	}
 }
 

@@ -192,7 +192,7 @@ func another(workflow string) error { return events.Superseded("another workflow
 // unchanged asks whether a workflow still is as it was seen. Mostly it is, and of a large group it takes longer to
 // read, send and parse than it takes to begin a release.
 func (r *reader) unchanged(ctx context.Context, wf *wfv1.Workflow) (bool, error) {
-	now, err := stored.Metadata(ctx, r.live, wfv1.SchemeGroupVersion.WithKind(workflow.WorkflowKind), client.ObjectKeyFromObject(wf), large(wf))
+	now, err := stored.Since(ctx, r.live, wfv1.SchemeGroupVersion.WithKind(workflow.WorkflowKind), client.ObjectKeyFromObject(wf), wf.ResourceVersion)
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("reading workflow %s: %w", wf.Name, err)
@@ -276,11 +276,11 @@ func (r *reader) workflow(ctx context.Context, name string) (*wfv1.Workflow, err
 // group reads what fences the beginning of releases, nil where there is no such group: of a
 // large group the rest is large too.
 func (r *reader) group(ctx context.Context, s *seen) (*metav1.ObjectMeta, error) {
-	from, byList := r.cached, false
+	from := r.cached
 	if s.groupLive {
-		from, byList = r.live, large(s.Workflow)
+		from = r.live
 	}
-	g, err := stored.Metadata(ctx, from, v1alpha1.GroupVersion.WithKind(v1alpha1.Kind), client.ObjectKey{Name: s.Rollout.Group}, byList)
+	g, err := stored.Metadata(ctx, from, v1alpha1.GroupVersion.WithKind(v1alpha1.Kind), client.ObjectKey{Name: s.Rollout.Group})
 	if err != nil {
 		return nil, fmt.Errorf("reading group %s: %w", s.Rollout.Group, err)
 	}

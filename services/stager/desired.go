@@ -152,8 +152,7 @@ func (s *stager) current(ctx context.Context, r events.Rollout) (*v1alpha1.Appli
 
 // still asks whether the group, as it was read, is current yet.
 func (s *stager) still(ctx context.Context, group *v1alpha1.ApplicationGroup) error {
-	now, err := stored.Metadata(ctx, s.client, v1alpha1.GroupVersion.WithKind(v1alpha1.Kind), client.ObjectKeyFromObject(group),
-		groupstatus.Releases(group) >= stored.Many)
+	now, err := stored.Since(ctx, s.client, v1alpha1.GroupVersion.WithKind(v1alpha1.Kind), client.ObjectKeyFromObject(group), group.ResourceVersion)
 	switch {
 	case err != nil:
 		return fmt.Errorf("reading group %s: %w", group.Name, err)

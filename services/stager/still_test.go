@@ -1,24 +1,17 @@
 package stager
 
 import (
-	"fmt"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
-	"orkestra.dev/pkg/service/stored"
 )
 
-// After staging a group is asked for by its version, a large one by a list of its name.
+// After staging it is asked what has become of the group.
 func TestStill(t *testing.T) {
-	apps := make([]string, stored.Many)
-	for i := range apps {
-		apps[i] = fmt.Sprintf("app-%d", i)
-	}
 	for name, tc := range map[string]struct {
 		reason     string
 		now        func(*v1alpha1.ApplicationGroup) // what became of it; nil where it is gone
@@ -31,23 +24,20 @@ func TestStill(t *testing.T) {
 		"Asked":   {reason: "so has a new request", superseded: true, now: func(g *v1alpha1.ApplicationGroup) { g.Annotations[v1alpha1.AnnotationRequestedAt] = "later" }},
 		"Another": {reason: "another group has its name", superseded: true, now: func(g *v1alpha1.ApplicationGroup) { g.UID = "another" }},
 	} {
-		for size, group := range map[string]*v1alpha1.ApplicationGroup{"small": newGroup("a"), "large": newGroup(apps...)} {
-			t.Run(name+" "+size, func(t *testing.T) {
-				w := newWorld(t)
-				byName := func(o client.Object) []string { return []string{o.GetName()} } // an API server has this index
-				build := fake.NewClientBuilder().WithScheme(w.client.Scheme()).WithIndex(group, metav1.ObjectNameField, byName)
-				if tc.now != nil {
-					now := group.DeepCopy()
-					now.Finalizers = []string{v1alpha1.Finalizer}
-					tc.now(now)
-					build = build.WithObjects(now)
-				}
-				w.client = build.Build()
-				err := w.still(t.Context(), group)
-				if events.IsSuperseded(err) != tc.superseded || !tc.superseded && err != nil {
-					t.Errorf("%s: got %v, want superseded %t", tc.reason, err, tc.superseded)
-				}
-			})
-		}
+		t.Run(name, func(t *testing.T) {
+			w, group := newWorld(t), newGroup("a")
+			build := fake.NewClientBuilder().WithScheme(w.client.Scheme())
+			if tc.now != nil {
+				now := group.DeepCopy()
+				now.Finalizers = []string{v1alpha1.Finalizer}
+				tc.now(now)
+				build = build.WithObjects(now)
+			}
+			w.client = build.Build()
+			err := w.still(t.Context(), group)
+			if events.IsSuperseded(err) != tc.superseded || !tc.superseded && err != nil {
+				t.Errorf("%s: got %v, want superseded %t", tc.reason, err, tc.superseded)
+			}
+		})
 	}
 }

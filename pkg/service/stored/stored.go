@@ -1,8 +1,9 @@
-// Package stored asks the API server for the metadata of an object as it is now.
+// Package stored asks the API server for the metadata of an object as it has it.
 package stored
 
 import (
 	"context"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -10,28 +11,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// Many is from how many releases, or tasks, on a group or a workflow is better asked for by a list. With 600 tasks a list took
-// the API server 3 to 28 ms of processor time, and a Get 18 to 114 ms; with 10, and others writing, a list took 40 ms
-// and a Get 6 ms (docs/benchmarks/costs.md).
-const Many = 300
+// patience with a watch cache that is behind what was seen: the API server itself would wait for 3 s, and the client ask
+// again. Where nothing is wrong it takes a millisecond.
+const patience = time.Second
 
-// Metadata of an object as it is now, nil where there is none. byList is how to ask for a large one: the API
-// server answers a Get from etcd, and decodes all of the object for it; a list of one name it answers from memory, as soon as
-// that has all that was written before it was asked (Kubernetes 1.31 and later; an older one reads that one object). That
-// takes it some 40 ms where others write, so that a small object is better got.
-func Metadata(ctx context.Context, from client.Reader, kind schema.GroupVersionKind, key client.ObjectKey, byList bool) (*metav1.ObjectMeta, error) {
-	if byList {
-		list := &metav1.PartialObjectMetadataList{}
-		list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
-		err := from.List(ctx, list, client.InNamespace(key.Namespace), client.MatchingFields{metav1.ObjectNameField: key.Name})
-		if err != nil || len(list.Items) == 0 {
-			return nil, err
-		}
-		return &list.Items[0].ObjectMeta, nil
-	}
+// Metadata of an object as it is now, nil where there is none.
+func Metadata(ctx context.Context, from client.Reader, kind schema.GroupVersionKind, key client.ObjectKey, opts ...client.GetOption) (*metav1.ObjectMeta, error) {
 	o := &metav1.PartialObjectMetadata{}
 	o.SetGroupVersionKind(kind)
-	switch err := from.Get(ctx, key, o); {
+	switch err := from.Get(ctx, key, o, opts...); {
 	case apierrors.IsNotFound(err):
 		return nil, nil
 	case err != nil:
@@ -39,4 +27,19 @@ func Metadata(ctx context.Context, from client.Reader, kind schema.GroupVersionK
 	default:
 		return &o.ObjectMeta, nil
 	}
+}
+
+// Since is Metadata for who has seen an object, with that resourceVersion, and asks what has become of it. The API server
+// answers out of its watch cache, when that has what was seen: so it is as new as what any watch of that API server has been
+// sent, and costs an eighth of a read from etcd, where all of a custom resource is decoded (docs/benchmarks/costs.md). Where the
+// cache is behind, it is read from etcd.
+// https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-get-and-list
+func Since(ctx context.Context, from client.Reader, kind schema.GroupVersionKind, key client.ObjectKey, seen string) (*metav1.ObjectMeta, error) {
+	brief, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	o, err := Metadata(brief, from, kind, key, &client.GetOptions{Raw: &metav1.GetOptions{ResourceVersion: seen}})
+	if err == nil || ctx.Err() != nil {
+		return o, err
+	}
+	return Metadata(ctx, from, kind, key)
 }
