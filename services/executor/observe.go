@@ -71,6 +71,15 @@ func (r *reader) observe(ctx context.Context, w wake) (*seen, error) {
 	if err := r.hearsay(ctx, s, w); err != nil {
 		return nil, err
 	}
+	if s.stored != nil && !r.plans.has(s.stored.UID) {
+		// Argo first looks at a workflow while its plan is read.
+		if _, err := r.plans.of(ctx, s.stored); err != nil {
+			return nil, err
+		}
+		if err := r.hearsay(ctx, s, w); err != nil {
+			return nil, err
+		}
+	}
 	var fresh map[execute.Key]*helmv2.HelmRelease
 	reads, readCtx := errgroup.WithContext(ctx)
 	reads.Go(func() (err error) { fresh, err = r.releases(readCtx, w.news); return err })

@@ -49,6 +49,13 @@ func (p *plans) of(ctx context.Context, wf *wfv1.Workflow) (map[string]plan.Node
 	return nodes, nil
 }
 
+// has reports whether the plan of a workflow need not be read.
+func (p *plans) has(workflow types.UID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.byID[workflow]) > 0
+}
+
 // keep forgets the plans of all workflows but these.
 func (p *plans) keep(running map[types.UID]bool) {
 	p.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"gomodules.xyz/jsonpatch/v2"
@@ -15,11 +16,12 @@ import (
 	"orkestra.dev/services/intake/admit"
 )
 
-// stampPath is where the API server asks who changed a group.
+// stampPath is where the API server asks what to add to a group that a user writes.
 const stampPath = "/mutate-orkestra-azure-microsoft-com-v1alpha1-applicationgroup"
 
-// stamp writes into a group who changes it. It never refuses: not to know who asked is
-// no reason not to roll out.
+// stamp writes into a group who changes it, and into a new one the finalizer: that saves a write of a group that may be
+// large, before anything can be made for it. It never refuses: not to know who asked is no reason not to roll out, and a
+// group that has no finalizer is given it when it is seen.
 type stamp struct{}
 
 // Handle an admission request.
@@ -31,20 +33,44 @@ func (stamp) Handle(_ context.Context, req admission.Request) admission.Response
 	if err != nil {
 		return admission.Errored(http.StatusBadRequest, err)
 	}
+	patches := changedBy(object, admit.Stamp(old, object, req.UserInfo.Username))
+	if req.Operation == admissionv1.Create {
+		patches = append(patches, finalized(object)...)
+	}
+	if len(patches) == 0 {
+		return admission.Allowed("")
+	}
+	return admission.Patched("", patches...)
+}
+
+// changedBy gives AnnotationChangedBy that value, and takes it off where that is empty.
+func changedBy(object *admit.Written, value string) []jsonpatch.Operation {
 	have, there := object.Metadata.Annotations[v1alpha1.AnnotationChangedBy]
-	value := admit.Stamp(old, object, req.UserInfo.Username)
 	const at = "/metadata/annotations"
 	switch one := at + "/" + strings.ReplaceAll(v1alpha1.AnnotationChangedBy, "/", "~1"); {
 	case have == value:
-		return admission.Allowed("")
+		return nil
 	case value == "":
-		return admission.Patched("", jsonpatch.NewOperation("remove", one, nil))
+		return []jsonpatch.Operation{jsonpatch.NewOperation("remove", one, nil)}
 	case object.Metadata.Annotations == nil:
-		return admission.Patched("", jsonpatch.NewOperation("add", at, map[string]any{v1alpha1.AnnotationChangedBy: value}))
+		return []jsonpatch.Operation{jsonpatch.NewOperation("add", at, map[string]any{v1alpha1.AnnotationChangedBy: value})}
 	case there:
-		return admission.Patched("", jsonpatch.NewOperation("replace", one, value))
+		return []jsonpatch.Operation{jsonpatch.NewOperation("replace", one, value)}
 	default:
-		return admission.Patched("", jsonpatch.NewOperation("add", one, value))
+		return []jsonpatch.Operation{jsonpatch.NewOperation("add", one, value)}
+	}
+}
+
+// finalized gives a group our finalizer, unless it has it.
+func finalized(object *admit.Written) []jsonpatch.Operation {
+	const at = "/metadata/finalizers"
+	switch have := object.Metadata.Finalizers; {
+	case slices.Contains(have, v1alpha1.Finalizer):
+		return nil
+	case have == nil:
+		return []jsonpatch.Operation{jsonpatch.NewOperation("add", at, []string{v1alpha1.Finalizer})}
+	default:
+		return []jsonpatch.Operation{jsonpatch.NewOperation("add", at+"/-", v1alpha1.Finalizer)}
 	}
 }
 

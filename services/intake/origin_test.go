@@ -26,7 +26,7 @@ func stamped(t *testing.T, op admissionv1.Operation, old, object string) (admiss
 	return got, string(text)
 }
 
-func TestStampWritesNothingButTheAnnotation(t *testing.T) {
+func TestStampWritesWhoChangesAGroup(t *testing.T) {
 	const by = `"annotations":{"orkestra.azure.microsoft.com/changed-by":"{\"generation\":1,\"user\":\"ann\"}"}`
 	const spec = `"spec":{"field of a later version":[1]}}`
 	for name, tc := range map[string]struct {
@@ -39,7 +39,11 @@ func TestStampWritesNothingButTheAnnotation(t *testing.T) {
 		"Planted": {admissionv1.Update, `{"metadata":{"generation":1},` + spec, `{"metadata":{"generation":1,` + by + `},` + spec, `"op":"remove"`},
 	} {
 		got, patch := stamped(t, tc.op, tc.old, tc.object)
-		if !got.Allowed || len(got.Patches) != 1 || !strings.Contains(patch, tc.want) {
+		writes := 1
+		if tc.op == admissionv1.Create {
+			writes = 2 // the finalizer
+		}
+		if !got.Allowed || len(got.Patches) != writes || !strings.Contains(patch, tc.want) {
 			t.Errorf("%s: allowed %t, %s", name, got.Allowed, patch)
 		}
 	}
@@ -57,5 +61,26 @@ func TestStampWritesNothingButTheAnnotation(t *testing.T) {
 	}
 	if got, _ := stamped(t, admissionv1.Create, "", "{"); got.Allowed || got.Result.Code != http.StatusBadRequest {
 		t.Errorf("what is no object: %+v", got.Result)
+	}
+}
+
+func TestStampGivesANewGroupTheFinalizer(t *testing.T) {
+	const spec = `"spec":{}}`
+	for name, tc := range map[string]struct {
+		op     admissionv1.Operation
+		object string
+		want   string // the value and the path; empty where nothing is written
+	}{
+		"New":    {admissionv1.Create, `{"metadata":{"name":"shop"},` + spec, `"path":"/metadata/finalizers","value":["orkestra.azure.microsoft.com/finalizer"]`},
+		"Others": {admissionv1.Create, `{"metadata":{"finalizers":["example.com/theirs"]},` + spec, `"path":"/metadata/finalizers/-","value":"orkestra.azure.microsoft.com/finalizer"`},
+		"Empty":  {admissionv1.Create, `{"metadata":{"finalizers":[]},` + spec, `"path":"/metadata/finalizers/-","value":"orkestra.azure.microsoft.com/finalizer"`},
+		"Ours":   {admissionv1.Create, `{"metadata":{"finalizers":["orkestra.azure.microsoft.com/finalizer"]},` + spec, ""},
+		// Who takes it off an old group means it: the reconciler knows whether it has to come back.
+		"Old": {admissionv1.Update, `{"metadata":{"generation":1},` + spec, ""},
+	} {
+		_, patch := stamped(t, tc.op, `{"metadata":{"generation":1},`+spec, tc.object)
+		if wrote := strings.Contains(patch, "/metadata/finalizers"); wrote != (tc.want != "") || !strings.Contains(patch, tc.want) {
+			t.Errorf("%s: %s", name, patch)
+		}
 	}
 }

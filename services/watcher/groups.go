@@ -34,7 +34,7 @@ const (
 	// detailsShare times what the last write took, up to detailsMost: the status of
 	// a hundred releases costs the API server 0.4 s of processor time (docs/benchmarks/costs.md).
 	detailsDelay = time.Second
-	detailsShare = 20
+	detailsShare = 40
 	detailsMost  = time.Minute
 
 	// behindDelay is how long an informer is given to show what was written. It takes milliseconds.

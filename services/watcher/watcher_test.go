@@ -271,7 +271,8 @@ func TestStatusIsNotWrittenTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	behind := stale{Client: c, group: before}
-	r := &groups{client: behind, now: time.Now, last: map[string]written{}}
+	at := time.Now()
+	r := &groups{client: behind, now: func() time.Time { return at }, last: map[string]written{}}
 	req := reconcile.Request{NamespacedName: client.ObjectKeyFromObject(group)}
 	versions := func() string {
 		t.Helper()
@@ -281,17 +282,25 @@ func TestStatusIsNotWrittenTwice(t *testing.T) {
 		}
 		return now.ResourceVersion
 	}
-	if _, err := r.Reconcile(t.Context(), req); err != nil {
-		t.Fatal(err)
+	look := func() reconcile.Result {
+		t.Helper()
+		result, err := r.Reconcile(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return result
 	}
+	wait := look().RequeueAfter
+	if now := versions(); now != before.ResourceVersion || wait <= 0 {
+		t.Errorf("it is told at once, and not after a while (%s), that the group is worked on", wait)
+	}
+	at = at.Add(wait)
+	look()
 	wrote := versions()
 	if wrote == before.ResourceVersion {
-		t.Fatal("the first look says nothing of the group")
+		t.Fatal("nothing is said of the group")
 	}
-	result, err := r.Reconcile(t.Context(), req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	result := look()
 	if got := versions(); got != wrote {
 		t.Errorf("what the informer has yet to show is written again: version %s, then %s", wrote, got)
 	}
@@ -301,7 +310,7 @@ func TestStatusIsNotWrittenTwice(t *testing.T) {
 	if err := c.Get(t.Context(), req.NamespacedName, before); err != nil {
 		t.Fatal(err)
 	}
-	if result, err := r.Reconcile(t.Context(), req); err != nil || result.RequeueAfter == behindDelay {
-		t.Errorf("when it is shown it is not waited for: after %s, error %v", result.RequeueAfter, err)
+	if result := look(); result.RequeueAfter == behindDelay {
+		t.Errorf("when it is shown it is not waited for: after %s", result.RequeueAfter)
 	}
 }

@@ -21,6 +21,14 @@ const (
 	perRelease = 5    // ms
 )
 
+// Of a small group the watcher and intake say so after a turn of requeued, and who waits for it with a message in
+// hand after inHand. Until then the first release is begun, and what lies before that is not slowed
+// down; and the watcher's first two writes become one.
+const (
+	requeued = 250 * time.Millisecond
+	inHand   = 100 * time.Millisecond
+)
+
 // Turn is a service's place among those that say of a rollout that all is well so far.
 type Turn int
 
@@ -34,13 +42,16 @@ const (
 
 // Later is how long a service puts off to say of a large group what nobody waits for, so that
 // no two of them write at a time, and none while a small change is rolled out: for each turn 1 s, and
-// 5 ms for each release. Of a group of less than 20 releases it is zero: its status is small.
+// 5 ms for each release. Of a group of less than 20 releases, whose status is small, it is until the first release is begun.
 func Later(group *v1alpha1.ApplicationGroup, turn Turn) time.Duration {
-	releases := Releases(group)
-	if releases < largeGroup {
-		return 0
+	switch releases := Releases(group); {
+	case releases >= largeGroup:
+		return time.Duration(int(turn)*(perTurn+perRelease*releases)) * time.Millisecond
+	case turn == WatchersTurn || turn == IntakesTurn:
+		return time.Duration(turn) * requeued
+	default:
+		return inHand
 	}
-	return time.Duration(int(turn)*(perTurn+perRelease*releases)) * time.Millisecond
 }
 
 // Releases is about how many releases a group has: one for each application, and for each subchart that it names.

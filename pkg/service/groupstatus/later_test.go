@@ -33,7 +33,8 @@ func TestLater(t *testing.T) {
 		turn  Turn
 		want  time.Duration
 	}{
-		"a small group waits for nobody": {large(19), CompilersTurn, 0},
+		"a small group is to begin":      {large(19), WatchersTurn, 250 * time.Millisecond},
+		"a message is not held for long": {large(19), CompilersTurn, 100 * time.Millisecond},
 		"the watcher is the first":       {large(100), WatchersTurn, 1500 * time.Millisecond},
 		"parts of a chart are releases":  {split, WatchersTurn, 1500 * time.Millisecond},
 		"the compiler is the last":       {large(100), CompilersTurn, 6 * time.Second},
@@ -77,7 +78,7 @@ func TestApplyLater(t *testing.T) {
 		waits       time.Duration
 		written     bool
 	}{
-		"Small":   {releases: 2, written: true},
+		"Small":   {releases: 2, waits: 100 * time.Millisecond, written: true},
 		"Large":   {releases: 100, waits: 6 * time.Second, written: true},
 		"Said":    {releases: 100, said: true},
 		"MovedOn": {releases: 100, moved: true, waits: 6 * time.Second},

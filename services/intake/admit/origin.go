@@ -116,11 +116,12 @@ func wrote(e metav1.ManagedFieldsEntry, requestedAt string) (time.Time, bool) {
 	return at, true
 }
 
-// Written is what of a group tells who changed it.
+// Written is what of a group tells who changed it, and who waits for its end.
 type Written struct {
 	Metadata struct {
 		Generation  int64             `json:"generation"`
 		Annotations map[string]string `json:"annotations"`
+		Finalizers  []string          `json:"finalizers"`
 	}
 	// Counted is each field of which the API server counts the changes, as it is encoded: the spec, and whatever a later
 	// version has beside it. A group may be megabytes, most of which nobody looks at here.
