@@ -223,6 +223,11 @@ func (w *world) all(ctx context.Context, o options) ([]figures.Run, error) {
 	return out, nil
 }
 
+// collectorLooks is how often Kubernetes' garbage collector looks for kinds that are new (StartGarbageCollector in
+// cmd/kube-controller-manager/app/core.go), and a little more. Until it has found groups, it reads the group of whatever is made for
+// one from the API server, again and again: a cluster is that young for half a minute.
+const collectorLooks = 35 * time.Second
+
 // warmUp has everyone do once what they then do for the figures: nobody is to be the
 // first whom the API server and helm-controller see.
 func (w *world) warmUp(ctx context.Context, o options) error {
@@ -238,5 +243,10 @@ func (w *world) warmUp(ctx context.Context, o options) error {
 			return err
 		}
 	}
-	return nil
+	select {
+	case <-time.After(time.Until(w.up.Add(collectorLooks))):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

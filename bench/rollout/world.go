@@ -32,6 +32,8 @@ const patience = 20 * time.Minute
 type world struct {
 	stack   *stack.Stack
 	options stack.Options
+	// up is when all of the stack was.
+	up time.Time
 	// controller are the flags that helm-controller runs with now.
 	controller []string
 	config     *rest.Config
@@ -59,6 +61,7 @@ func newWorld(ctx context.Context, o options) (_ *world, err error) {
 	if _, err := stack.Up(ctx, w.options); err != nil {
 		return nil, fmt.Errorf("bringing up the stack: %w", err)
 	}
+	w.up = time.Now()
 	if slices.Contains(o.contenders, figures.Helmfile) {
 		if err := buildHelmfile(ctx, o.root, w.stack.Bin); err != nil {
 			return nil, err

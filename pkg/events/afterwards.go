@@ -18,6 +18,9 @@ type afterwardsKey struct{}
 // handler returns is said. It is done before the event is acknowledged: where it fails,
 // the event comes back, as if the handler had failed. Where the handler itself fails it
 // is not done. With a ctx that is no handler's it is done at once.
+//
+// It may wait for a while: the worker goes on to the next event meanwhile, as long as there are not
+// more than putOffPerWorker such events for each worker.
 func Afterwards(ctx context.Context, do func(context.Context) error) error {
 	a, ok := ctx.Value(afterwardsKey{}).(*afterwards)
 	if !ok {
@@ -33,6 +36,13 @@ func Afterwards(ctx context.Context, do func(context.Context) error) error {
 func putOff(ctx context.Context) (context.Context, *afterwards) {
 	a := &afterwards{}
 	return context.WithValue(ctx, afterwardsKey{}, a), a
+}
+
+// any tells whether something was put off.
+func (a *afterwards) any() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.do) > 0
 }
 
 // run does what was put off.

@@ -150,6 +150,38 @@ func puttingOff(t *testing.T, e *env) {
 	}
 }
 
+// What a handler has put off may wait: its worker handles other events, but not any number of them, and none of
+// those is acknowledged.
+func waiting(t *testing.T, e *env) {
+	b := e.bus(t, "stager")
+	const most = events.PutOffPerWorker + 1 // with the one that the worker does itself
+	const all = 3 * most
+	release := make(chan struct{})
+	var handled, done calls
+	consume(t, b, "stager", 1, func(ctx context.Context, f events.Fact) ([]events.Fact, error) {
+		if left := handled.add(f) - done.count(); left > most {
+			t.Errorf("%d events have something put off, want %d at most", left, most)
+		}
+		return nil, events.Afterwards(ctx, func(context.Context) error {
+			<-release
+			done.add(f)
+			return nil
+		})
+	})
+	for i := range all {
+		say(t, b, desired(fmt.Sprintf("g%d", i), 1))
+	}
+	handled.await(t, most)
+	if n := e.handled(t, "done"); n != 0 {
+		t.Errorf("%d events are acknowledged before what they have put off is done", n)
+	}
+	close(release)
+	e.settled(t, "stager")
+	if h, n := handled.count(), done.count(); h != all || n != all {
+		t.Errorf("%d events are handled, and %d have done what they put off, want %d of each", h, n, all)
+	}
+}
+
 func poison(t *testing.T, e *env) {
 	b := e.bus(t, "stager")
 	js := e.js(t)

@@ -29,6 +29,7 @@ var promises = []promise{
 	{"SlowHandler", "a handler that takes longer than AckWait runs once", slowHandler},
 	{"HangingHandler", "a handler has its time, and then the event is tried again", hangingHandler},
 	{"Afterwards", "what a handler puts off is done when its facts are stored; where that fails the event comes back", puttingOff},
+	{"AfterwardsNeedsNoWorker", "what a handler puts off may wait, and its worker goes on", waiting},
 	{"Poison", "what cannot be read becomes a dead letter, and the next one is handled", poison},
 	{"KillsItsHandler", "an event that never comes back is buried before it kills again", killsItsHandler},
 	{"Panic", "a panic is a failed attempt of one event, not the end of the service", panicking},

@@ -23,6 +23,9 @@ const (
 	drainWait = 2 * time.Second
 	// teamSize is from how many workers on they share pull requests, and how many of them.
 	teamSize = 32
+	// putOffPerWorker is how many events a worker may leave behind that have something put off (Afterwards):
+	// each keeps a group in memory, which may be a megabyte.
+	putOffPerWorker = 16
 )
 
 // Handler does what a fact asks for, and returns what is to be said about it.
@@ -45,7 +48,8 @@ var errStopping = errors.New("the service is stopping")
 
 // Consume hands the events of a consumer of the topology ("stager", "compiler",
 // "executor", "intake") to h, workers of them at a time. Replicas share a
-// consumer. No event is fetched before a worker is free for it.
+// consumer. No event is fetched before a worker is free for it; what a handler has put off
+// (Afterwards) needs none.
 //
 // It blocks until ctx is done, then takes no more events, finishes those in hand
 // within Options.Grace, and gives back the rest at once. The error says that
@@ -64,8 +68,10 @@ func (b *Bus) Consume(ctx context.Context, consumer string, workers int, h Handl
 	defer abandon(nil)
 
 	var wg sync.WaitGroup
+	putOff := make(chan struct{}, putOffPerWorker*workers)
 	for _, size := range teams(workers) {
-		wg.Go(func() { b.team(ctx, work, spec, size, h) })
+		t := team{bus: b, spec: spec, batch: max(1, size/2), free: make(chan struct{}, size), do: make(chan func() func()), putOff: putOff}
+		wg.Go(func() { t.run(ctx, work, h) })
 	}
 	wg.Go(func() { b.gauge(ctx, consumer) })
 	done := make(chan struct{})
@@ -121,23 +127,28 @@ type team struct {
 	spec jetstream.ConsumerConfig
 	// batch is how many events are asked for at a time.
 	batch int
-	// free has one for each worker that is free, and do gives it something to do.
+	// free has one for each worker that is free, and do gives it something to do. What that leaves to be
+	// done needs no worker.
 	free chan struct{}
-	do   chan func()
+	do   chan func() (rest func())
+	// putOff has one for each event of the consumer of which a rest is being done.
+	putOff chan struct{}
 }
 
-// team handles events until ctx is done. It finds its consumer again when that was
+// run handles events until ctx is done, and what they have put off. It finds its consumer again when that was
 // lost, and makes it where this Bus had made it.
-func (b *Bus) team(ctx, work context.Context, spec jetstream.ConsumerConfig, size int, h Handler) {
-	t := team{bus: b, spec: spec, batch: max(1, size/2), free: make(chan struct{}, size), do: make(chan func())}
+func (t team) run(ctx, work context.Context, h Handler) {
+	b, spec := t.bus, t.spec
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer close(t.do)
-	for range size {
+	for range cap(t.free) {
 		t.free <- struct{}{}
 		wg.Go(func() {
 			for handle := range t.do {
-				handle()
+				if rest := handle(); rest != nil {
+					t.aside(&wg, rest)
+				}
 				t.free <- struct{}{}
 			}
 		})
@@ -159,6 +170,19 @@ func (b *Bus) team(ctx, work context.Context, spec jetstream.ConsumerConfig, siz
 				b.log.ErrorContext(ctx, "the topology cannot be made again", "error", err)
 			}
 		}
+	}
+}
+
+// aside has a rest done without the worker, or by the worker where there are too many already.
+func (t team) aside(wg *sync.WaitGroup, rest func()) {
+	select {
+	case t.putOff <- struct{}{}:
+		wg.Go(func() {
+			defer func() { <-t.putOff }()
+			rest()
+		})
+	default:
+		rest()
 	}
 }
 
@@ -194,7 +218,7 @@ func (t team) pull(ctx, work context.Context, h Handler) (handled bool, err erro
 		if err == nil {
 			handled = true
 			held--
-			t.do <- func() { s.deliver(work, msg) }
+			t.do <- func() func() { return s.deliver(work, msg) }
 		}
 	}
 	// What the server has sent already goes back at once, unhandled.

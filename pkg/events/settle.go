@@ -41,16 +41,16 @@ type delivery struct {
 }
 
 // deliver observes (visit), decides (next) and acts (settle). The context work
-// outlives the asking for more, see Consume.
-func (s settler) deliver(work context.Context, msg jetstream.Msg) {
+// outlives the asking for more, see Consume. It returns what is left to be done, for which no
+// worker is needed: what the handler has put off, and then to settle; nil where that is done.
+func (s settler) deliver(work context.Context, msg jetstream.Msg) (rest func()) {
 	meta, err := msg.Metadata()
 	if err != nil { // not from JetStream: nothing to settle
 		s.bus.log.ErrorContext(work, "a message that is none of JetStream's", "subject", msg.Subject(), "error", err)
-		return
+		return nil
 	}
 	started := time.Now()
 	stop := s.heartbeat(msg)
-	defer stop()
 
 	d := &delivery{msg: msg, meta: meta}
 	var decodeErr error
@@ -58,20 +58,28 @@ func (s settler) deliver(work context.Context, msg jetstream.Msg) {
 	d.fact.Attempt, d.fact.Sequence = meta.NumDelivered, meta.Sequence.Stream
 
 	ctx, span := s.bus.hear(work, s.consumer, d)
-	defer span.End()
 	ctx, later := putOff(ctx)
 	facts, v := s.visit(ctx, d, decodeErr)
 	v.stopping = v.err != nil && errors.Is(context.Cause(work), errStopping)
 	if v.err == nil {
 		v.err = s.say(context.WithoutCancel(ctx), d, facts)
 	}
-	if v.err == nil {
-		v.err = s.guard(context.WithoutCancel(ctx), later.run)
+	finish := func() {
+		defer stop()
+		defer span.End()
+		if v.err == nil {
+			v.err = s.guard(context.WithoutCancel(ctx), later.run)
+		}
+		v.err = s.excuseAway(d, v.err)
+		a := next(v, limits{attempts: s.bus.opts.MaxAttempts, wait: s.bus.opts.MaxWait, backoff: s.bus.opts.Backoff})
+		a, err := s.settle(ctx, d, a, v.err)
+		s.report(ctx, d, a, v.err, err, time.Since(started))
 	}
-	v.err = s.excuseAway(d, v.err)
-	a := next(v, limits{attempts: s.bus.opts.MaxAttempts, wait: s.bus.opts.MaxWait, backoff: s.bus.opts.Backoff})
-	a, err = s.settle(ctx, d, a, v.err)
-	s.report(ctx, d, a, v.err, err, time.Since(started))
+	if v.err == nil && later.any() {
+		return finish
+	}
+	finish()
+	return nil
 }
 
 // excuseAway makes waiting out of an error that says that the world is out of reach.
