@@ -58,7 +58,7 @@ func main() {
 }
 
 const (
-	defaultCases = "chain:4,chain:10,bookinfo:6,ladder:40,ladder:100"
+	defaultCases = "chain:4,chain:10,bookinfo:6,fan:30,umbrella:31,ladder:40,ladder:100"
 	quickCases   = "chain:10,bookinfo:6,ladder:20"
 )
 
@@ -187,6 +187,9 @@ func (o options) settings() []string {
 		fmt.Sprintf("Cases of %d releases or more were run once, and so was flux, half a minute for each level.", o.large),
 		fmt.Sprintf("flux-short is helm-controller with --requeue-dependency=%s; all run with --concurrent=%d.", o.fluxRequeue, concurrency),
 		fmt.Sprintf("Argo's DEFAULT_REQUEUE_TIME is %s.", o.argoRequeue),
+	}
+	if slices.ContainsFunc(o.graphs, func(g shape.Graph) bool { return g.Shape == shape.Umbrella }) {
+		out = append(out, "An umbrella is one chart that Orkestra splits into its subcharts and itself; the others install as many charts that are small from the start.")
 	}
 	if o.node == stack.Containerd {
 		out = append(out, "A kubelet and containerd run pods, on the same machine; orkestra-pods is Orkestra with a pod for each step.")
