@@ -206,6 +206,13 @@ func chartAttacks() map[string]attack {
 			"shop/Chart.yaml", deps(1, "- {name: db, version: '*', import-values: ["+strings.Repeat("data,", 5000)+"]}\n"),
 			"shop/charts/db/values.yaml", "exports: {data: {" + strings.Join(numbered(10_000, "k%d: {}"), ",") + "}}",
 		}, shop()[2:]...)...), "more than 2000 dependencies"},
+		"ImportsOfItself": {"values that are imported into themselves, which overflows Helm's stack", raw(append([]any{
+			"shop/Chart.yaml", deps(1, "- {name: db, version: '*', import-values: [{child: data.inner, parent: a}, {child: data, parent: a}]}\n"),
+			"shop/charts/db/values.yaml", "data: {inner: {b: 1}, c: 2}",
+		}, shop()[2:]...)...), "put values into themselves"},
+		"ImportsMultiplied": {"values that each chart imports four times from the one in it", raw(append([]any{
+			"shop/Chart.yaml", deps(1, "- {name: a, version: '*', import-values: ["+fourTimes+"]}\n"),
+		}, append(shop()[2:], nested(10)...)...)...), "or multiply them"},
 
 		"AliasBomb":         {"aliases of aliases of aliases, in Chart.yaml", raw(called("apiVersion: v2\nname: shop\nversion: 1.0.0\n" + laughs())...), "bytes in all"},
 		"AliasBombValues":   {"in values.yaml", raw(shop("shop/values.yaml", laughs())...), "bytes in all"},
@@ -280,6 +287,24 @@ func splitAttacks() map[string]attack {
 		"SameName": {"two subcharts of one name", raw(shop("shop/charts/x/Chart.yaml", "{apiVersion: v2, name: db, version: 0.2.0}")...), ""},
 		"Cycle":    {"a subchart with the name of the chart", raw(shop("shop/charts/db/charts/shop/Chart.yaml", "{apiVersion: v2, name: shop, version: 1.0.0}")...), ""},
 	}
+}
+
+// fourTimes are import-values of what a chart calls data, to four places in data.
+const fourTimes = "{child: data, parent: data.a}, {child: data, parent: data.b}, {child: data, parent: data.c}, {child: data, parent: data.d}"
+
+// nested are charts called a, one in the other, each with the data of the next four times.
+func nested(levels int) []any {
+	var out []any
+	at := "shop"
+	for level := range levels {
+		at += "/charts/a"
+		chart := "apiVersion: v2\nname: a\nversion: 1.0.0\n"
+		if level < levels-1 {
+			chart += "dependencies:\n- {name: a, version: '*', import-values: [" + fourTimes + "]}\n"
+		}
+		out = append(out, at+"/Chart.yaml", chart, at+"/values.yaml", "data: {x: 1}")
+	}
+	return out
 }
 
 // laughs is a billion of them.

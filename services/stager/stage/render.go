@@ -62,6 +62,9 @@ func Render(data []byte, values map[string]any, r Release) ([]Object, error) {
 		return nil, invalid(fmt.Errorf("loading the chart: %w", err))
 	}
 	unshare(c)
+	if err := bearable(data, values); err != nil {
+		return nil, err
+	}
 	if err := chartutil.ProcessDependencies(c, values); err != nil {
 		return nil, fmt.Errorf("resolving the dependencies of %s: %w", c.Name(), err)
 	}
@@ -100,6 +103,16 @@ func Render(data []byte, values map[string]any, r Release) ([]Object, error) {
 		return cmp.Or(cmp.Compare(a.ID(), b.ID()), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Manifest, b.Manifest))
 	})
 	return objects, nil
+}
+
+// bearable refuses a chart whose import-values Helm does not come to the end of.
+func bearable(data []byte, values map[string]any) error {
+	c, err := loader.LoadArchive(bytes.NewReader(data))
+	if err != nil {
+		return invalid(fmt.Errorf("loading the chart: %w", err))
+	}
+	unshare(c)
+	return resolve(c, values)
 }
 
 // unshare gives each alias of a chart a chart of its own, as Helm 4 does. Helm 3 has

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"helm.sh/helm/v3/pkg/chart"
-	"helm.sh/helm/v3/pkg/chartutil"
 	"sigs.k8s.io/yaml"
 
 	"orkestra.dev/api/v1alpha1"
@@ -29,13 +28,13 @@ func (c *Chart) Split(values map[string]any, subcharts []string) (*Split, error)
 		return nil, invalid(fmt.Errorf("chart %s is a library: it has nothing to install", c.Name()))
 	}
 	s := &Split{Chart: c.Name(), Version: c.Version(), Digest: c.digest}
-	if len(subcharts) == 0 {
-		s.Pieces = []Piece{{Chart: c.Name(), Version: c.Version(), Digest: c.digest, Archive: c.data}}
-		return s, nil
-	}
 	enabled, err := c.enabled(values)
 	if err != nil {
 		return nil, err
+	}
+	if len(subcharts) == 0 {
+		s.Pieces = []Piece{{Chart: c.Name(), Version: c.Version(), Digest: c.digest, Archive: c.data}}
+		return s, nil
 	}
 	if s.Warnings, err = c.check(subcharts, enabled); err != nil {
 		return nil, err
@@ -60,8 +59,8 @@ func (c *Chart) enabled(values map[string]any) ([]Subchart, error) {
 		return nil, invalid(err)
 	}
 	unshare(l.chart)
-	if err := chartutil.ProcessDependencies(l.chart, values); err != nil {
-		return nil, invalid(fmt.Errorf("resolving the dependencies of %s: %w", c.Name(), err))
+	if err := resolve(l.chart, values); err != nil {
+		return nil, invalid(err)
 	}
 	subs := slices.DeleteFunc(l.firstLevel(), func(s Subchart) bool { return s.Library })
 	return slices.CompactFunc(subs, func(a, b Subchart) bool { return a.Name == b.Name }), nil
