@@ -28,6 +28,7 @@ type Chart struct {
 	declared []chart.Dependency
 	subs     []Subchart
 	sight    []string // paths into the values that all pieces can see
+	imports  bool     // it, or a chart in it, has import-values
 
 	mu     sync.Mutex
 	take   taker
@@ -74,6 +75,7 @@ func Open(data []byte) (*Chart, error) {
 	if c.sight, err = sees(l.chart); err != nil {
 		return nil, invalid(err)
 	}
+	c.imports = importing(l.chart)
 	if c.subs, err = l.subcharts(); err != nil {
 		return nil, invalid(err)
 	}

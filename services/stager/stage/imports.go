@@ -3,6 +3,7 @@ package stage
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"helm.sh/helm/v3/pkg/chart"
@@ -32,6 +33,12 @@ func resolve(c *chart.Chart, values map[string]any) error {
 		return nil
 	}
 	return all.follow(c)
+}
+
+// importing tells whether a chart, or one in it, imports values.
+func importing(c *chart.Chart) bool {
+	return slices.ContainsFunc(c.Metadata.Dependencies, func(d *chart.Dependency) bool { return d != nil && len(d.ImportValues) > 0 }) ||
+		slices.ContainsFunc(c.Dependencies(), importing)
 }
 
 // imports are the import-values of charts, followed as Helm follows them (processImportValues in its
@@ -73,7 +80,8 @@ func (m *imports) follow(c *chart.Chart) error {
 	imported := map[string]any{}
 	for _, d := range c.Metadata.Dependencies {
 		for _, one := range m.of[d] {
-			child, parent := "", "."
+			var child string
+			parent := "."
 			switch one := one.(type) {
 			case string:
 				child = "exports." + one

@@ -28,14 +28,18 @@ func (c *Chart) Split(values map[string]any, subcharts []string) (*Split, error)
 		return nil, invalid(fmt.Errorf("chart %s is a library: it has nothing to install", c.Name()))
 	}
 	s := &Split{Chart: c.Name(), Version: c.Version(), Digest: c.digest}
-	enabled, err := c.enabled(values)
-	if err != nil {
-		return nil, err
+	var enabled []Subchart
+	if len(subcharts) > 0 || c.imports { // else Helm has nothing to resolve that could be endless
+		var err error
+		if enabled, err = c.enabled(values); err != nil {
+			return nil, err
+		}
 	}
 	if len(subcharts) == 0 {
 		s.Pieces = []Piece{{Chart: c.Name(), Version: c.Version(), Digest: c.digest, Archive: c.data}}
 		return s, nil
 	}
+	var err error
 	if s.Warnings, err = c.check(subcharts, enabled); err != nil {
 		return nil, err
 	}
