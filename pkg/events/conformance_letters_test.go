@@ -74,6 +74,40 @@ func terminal(t *testing.T, e *env) {
 	}
 }
 
+// The server counts a letter that is still there when the reader's consumer is made, and has none when that asks
+// for it.
+func goneMeanwhile(t *testing.T, e *env) {
+	b := e.bus(t, "stager")
+	say(t, b, desired("g", 1))
+	consume(t, b, "stager", 1, func(context.Context, events.Fact) ([]events.Fact, error) {
+		return nil, events.Terminal("Bad", nil)
+	})
+	sequence := oneLetter(t, b).Sequence
+	discarded := make(chan error, 1)
+	addr := firstBefore(t, ".MSG.NEXT."+events.StreamDeadLetters, e.servers.Addr(0), func() {
+		discarded <- b.Discard(t.Context(), sequence)
+	})
+	reader, err := events.Connect(t.Context(), events.Options{
+		URL: fmt.Sprintf("nats://u%d:p@%s", e.account, addr), Source: "orkestra://test/reader",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reader.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	// A replica of a cluster may have the letter still.
+	if err := reader.DeadLetters(ctx, events.DeadLetterFilter{}, func(events.DeadLetter) error { return nil }); err != nil {
+		t.Error(err)
+	}
+	if ctx.Err() != nil {
+		t.Error("reading the letters does not end")
+	}
+	if err := <-discarded; err != nil {
+		t.Error(err)
+	}
+}
+
 func largeLetter(t *testing.T, e *env) {
 	b := e.bus(t, "stager")
 	fact := events.New(events.Rollout{Group: "g", UID: "u", Generation: 1}, events.GroupRejected{Reason: "Large"})

@@ -34,6 +34,7 @@ var promises = []promise{
 	{"KillsItsHandler", "an event that never comes back is buried before it kills again", killsItsHandler},
 	{"Panic", "a panic is a failed attempt of one event, not the end of the service", panicking},
 	{"Terminal", "a terminal failure can be shown, replayed and discarded", terminal},
+	{"GoneMeanwhile", "reading what there is ends where the rest of it goes meanwhile", goneMeanwhile},
 	{"LargeLetter", "an event that fills its message can be buried all the same", largeLetter},
 	{"ReplayStale", "a letter about an older generation is not replayed over a newer one", replayStale},
 	{"RetryAfter", "waiting takes its time, and is not counted as failing", retryAfter},

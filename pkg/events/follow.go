@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -9,8 +10,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// walkThreshold is how long the server keeps the consumer of a reader that died.
-const walkThreshold = time.Minute
+const (
+	// walkThreshold is how long the server keeps the consumer of a reader that died.
+	walkThreshold = time.Minute
+	// walkQuiet is after how long without a message a reader of what is there asks whether there is more.
+	walkQuiet = 500 * time.Millisecond
+)
 
 // FollowOptions select events; the zero value selects all that are stored.
 type FollowOptions struct {
@@ -99,10 +104,17 @@ func (b *Bus) walk(ctx context.Context, stream string, config jetstream.OrderedC
 		return fmt.Errorf("reading stream %s: %w", stream, err)
 	}
 	defer messages.Stop()
+	last := uint64(0)
 	for {
-		msg, err := messages.Next(jetstream.NextContext(ctx))
+		msg, quiet, err := nextMessage(ctx, messages, follow)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if quiet {
+			if b.walked(ctx, c, last) {
+				return nil
+			}
+			continue
 		}
 		if err != nil {
 			return fmt.Errorf("reading stream %s: %w", stream, err)
@@ -111,6 +123,7 @@ func (b *Bus) walk(ctx context.Context, stream string, config jetstream.OrderedC
 		if err != nil {
 			return fmt.Errorf("reading stream %s: %w", stream, err)
 		}
+		last = meta.Sequence.Stream
 		if meta.Sequence.Stream <= end || follow {
 			if err := fn(msg, meta); err != nil {
 				return err
@@ -120,4 +133,30 @@ func (b *Bus) walk(ctx context.Context, stream string, config jetstream.OrderedC
 			return nil
 		}
 	}
+}
+
+// nextMessage waits for a message: for as long as it takes, or until it has been quiet for a while where that may
+// be the end.
+func nextMessage(ctx context.Context, messages jetstream.MessagesContext, follow bool) (msg jetstream.Msg, quiet bool, err error) {
+	if follow {
+		msg, err = messages.Next(jetstream.NextContext(ctx))
+		return msg, false, err
+	}
+	try, cancel := context.WithTimeout(ctx, walkQuiet)
+	defer cancel()
+	msg, err = messages.Next(jetstream.NextContext(try))
+	return msg, errors.Is(err, context.DeadlineExceeded), err
+}
+
+// walked tells whether a reader that has seen the message with the number last, and none for a while, has seen all
+// that there is: what was still to come when it began may have been discarded since, or have expired.
+func (b *Bus) walked(ctx context.Context, c jetstream.Consumer, last uint64) bool {
+	try, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	info, err := c.Info(try)
+	if err != nil { // the library makes a consumer that is gone again, and waits for a server that is away
+		b.log.DebugContext(ctx, "asking whether there is more to read", "error", err)
+		return false
+	}
+	return info.NumPending == 0 && (info.Delivered.Consumer == 0 || info.Delivered.Stream <= last)
 }
