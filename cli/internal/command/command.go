@@ -33,6 +33,7 @@ var errFailed = errors.New("failed")
 func Main(args []string, s Streams) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // who interrupts again does not wait for what is being ended
 	return execute(ctx, New(args[0], s), args[1:], s)
 }
 
