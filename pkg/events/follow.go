@@ -2,9 +2,9 @@ package events
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -13,8 +13,11 @@ import (
 const (
 	// walkThreshold is how long the server keeps the consumer of a reader that died.
 	walkThreshold = time.Minute
-	// walkQuiet is after how long without a message a reader of what is there asks whether there is more.
+	// walkQuiet is how often a reader of what is there asks whether there is more, where no message comes.
 	walkQuiet = 500 * time.Millisecond
+	// walkAttempts is how often a reader of what is there asks a server for its consumer again that does not answer:
+	// each takes 10 s, and there is 1 s in between. Who follows asks until that is interrupted.
+	walkAttempts = 2
 )
 
 // FollowOptions select events; the zero value selects all that are stored.
@@ -81,6 +84,9 @@ func (b *Bus) walk(ctx context.Context, stream string, config jetstream.OrderedC
 	}
 	end := s.CachedInfo().State.LastSeq
 	config.InactiveThreshold = walkThreshold
+	if !follow {
+		config.MaxResetAttempts = walkAttempts
+	}
 	c, err := s.OrderedConsumer(try, config)
 	if err != nil {
 		return fmt.Errorf("reading stream %s: %w", stream, err)
@@ -104,17 +110,18 @@ func (b *Bus) walk(ctx context.Context, stream string, config jetstream.OrderedC
 		return fmt.Errorf("reading stream %s: %w", stream, err)
 	}
 	defer messages.Stop()
-	last := uint64(0)
+	// The library does not look at the context while it makes its consumer again.
+	defer context.AfterFunc(ctx, messages.Stop)()
+	r := &bookmark{}
+	if !follow {
+		quiet, enough := context.WithCancel(ctx)
+		defer enough()
+		go b.endWhenRead(quiet, c, messages, r)
+	}
 	for {
-		msg, quiet, err := nextMessage(ctx, messages, follow)
-		if ctx.Err() != nil {
+		msg, err := messages.Next(jetstream.NextContext(ctx))
+		if ctx.Err() != nil || err != nil && r.ended.Load() {
 			return nil
-		}
-		if quiet {
-			if b.walked(ctx, c, last) {
-				return nil
-			}
-			continue
 		}
 		if err != nil {
 			return fmt.Errorf("reading stream %s: %w", stream, err)
@@ -123,7 +130,7 @@ func (b *Bus) walk(ctx context.Context, stream string, config jetstream.OrderedC
 		if err != nil {
 			return fmt.Errorf("reading stream %s: %w", stream, err)
 		}
-		last = meta.Sequence.Stream
+		r.last.Store(meta.Sequence.Stream)
 		if meta.Sequence.Stream <= end || follow {
 			if err := fn(msg, meta); err != nil {
 				return err
@@ -135,17 +142,33 @@ func (b *Bus) walk(ctx context.Context, stream string, config jetstream.OrderedC
 	}
 }
 
-// nextMessage waits for a message: for as long as it takes, or until it has been quiet for a while where that may
-// be the end.
-func nextMessage(ctx context.Context, messages jetstream.MessagesContext, follow bool) (msg jetstream.Msg, quiet bool, err error) {
-	if follow {
-		msg, err = messages.Next(jetstream.NextContext(ctx))
-		return msg, false, err
+// bookmark is how far a reader is: the message that it has seen last, and whether there is no other.
+type bookmark struct {
+	last  atomic.Uint64
+	ended atomic.Bool
+}
+
+// endWhenRead ends the reading of what is there where no message comes any more. (That is not for Next to wait for, which
+// looks for a server's heartbeat from when it is called.)
+func (b *Bus) endWhenRead(ctx context.Context, c jetstream.Consumer, messages jetstream.MessagesContext, r *bookmark) {
+	tick := time.NewTicker(walkQuiet)
+	defer tick.Stop()
+	before := uint64(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		switch last := r.last.Load(); {
+		case last != before:
+			before = last
+		case b.walked(ctx, c, last):
+			r.ended.Store(true)
+			messages.Stop()
+			return
+		}
 	}
-	try, cancel := context.WithTimeout(ctx, walkQuiet)
-	defer cancel()
-	msg, err = messages.Next(jetstream.NextContext(try))
-	return msg, errors.Is(err, context.DeadlineExceeded), err
 }
 
 // walked tells whether a reader that has seen the message with the number last, and none for a while, has seen all

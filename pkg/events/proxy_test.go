@@ -2,7 +2,6 @@ package events_test
 
 import (
 	"bytes"
-	"io"
 	"net"
 	"sync"
 	"testing"
@@ -21,8 +20,8 @@ func cutBefore(t *testing.T, word, server string) *cut {
 	l, c := listen(t), &cut{done: make(chan struct{})}
 	c.addr = l.Addr().String()
 	var once sync.Once
-	go relay(l, server, func(sent []byte) bool {
-		if !bytes.Contains(sent, []byte(word)) {
+	go relay(l, server, func(client bool, sent []byte) bool {
+		if !client || !bytes.Contains(sent, []byte(word)) {
 			return true
 		}
 		once.Do(func() { _ = l.Close(); close(c.done) })
@@ -37,13 +36,30 @@ func firstBefore(t *testing.T, word, server string, do func()) string {
 	t.Helper()
 	l := listen(t)
 	var once sync.Once
-	go relay(l, server, func(sent []byte) bool {
-		if bytes.Contains(sent, []byte(word)) {
+	go relay(l, server, func(client bool, sent []byte) bool {
+		if client && bytes.Contains(sent, []byte(word)) {
 			once.Do(do)
 		}
 		return true
 	})
 	return l.Addr().String()
+}
+
+// silenced forwards to a server until that is said to be silent: then nothing is sent either way, and every connection
+// stays. It returns its address.
+func silenced(t *testing.T, server string) (addr string, silence func()) {
+	t.Helper()
+	l, quiet := listen(t), make(chan struct{})
+	go relay(l, server, func(bool, []byte) bool {
+		select {
+		case <-quiet:
+			<-t.Context().Done()
+			return false
+		default:
+			return true
+		}
+	})
+	return l.Addr().String(), sync.OnceFunc(func() { close(quiet) })
 }
 
 func listen(t *testing.T) net.Listener {
@@ -56,23 +72,17 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-// relay forwards what comes in at l to a server, as long as may allows it.
-func relay(l net.Listener, server string, may func(sent []byte) bool) {
-	forward := func(client net.Conn) {
-		defer func() { _ = client.Close() }()
-		upstream, err := net.Dial("tcp", server)
-		if err != nil {
-			return
-		}
-		defer func() { _ = upstream.Close() }()
-		go func() { _, _ = io.Copy(client, upstream) }()
+// relay forwards between a server and who comes in at l, as long as may allows what a client, or the server, has sent.
+func relay(l net.Listener, server string, may func(client bool, sent []byte) bool) {
+	pump := func(to, from net.Conn, client bool) {
+		defer func() { _ = to.Close() }()
 		chunk := make([]byte, 64<<10)
 		for {
-			n, err := client.Read(chunk)
-			if !may(chunk[:n]) {
+			n, err := from.Read(chunk)
+			if !may(client, chunk[:n]) {
 				return
 			}
-			if _, writeErr := upstream.Write(chunk[:n]); err != nil || writeErr != nil {
+			if _, writeErr := to.Write(chunk[:n]); err != nil || writeErr != nil {
 				return
 			}
 		}
@@ -82,6 +92,12 @@ func relay(l net.Listener, server string, may func(sent []byte) bool) {
 		if err != nil {
 			return
 		}
-		go forward(client)
+		upstream, err := net.Dial("tcp", server)
+		if err != nil {
+			_ = client.Close()
+			continue
+		}
+		go pump(upstream, client, true)
+		go pump(client, upstream, false)
 	}
 }
