@@ -62,8 +62,10 @@ func Render(data []byte, values map[string]any, r Release) ([]Object, error) {
 		return nil, invalid(fmt.Errorf("loading the chart: %w", err))
 	}
 	unshare(c)
-	if err := bearable(data, values); err != nil {
-		return nil, err
+	if importing(c) {
+		if err := bearable(data, values); err != nil {
+			return nil, err
+		}
 	}
 	if err := chartutil.ProcessDependencies(c, values); err != nil {
 		return nil, fmt.Errorf("resolving the dependencies of %s: %w", c.Name(), err)

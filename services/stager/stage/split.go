@@ -29,8 +29,8 @@ func (c *Chart) Split(values map[string]any, subcharts []string) (*Split, error)
 	}
 	s := &Split{Chart: c.Name(), Version: c.Version(), Digest: c.digest}
 	var enabled []Subchart
+	var err error
 	if len(subcharts) > 0 || c.imports { // else Helm has nothing to resolve that could be endless
-		var err error
 		if enabled, err = c.enabled(values); err != nil {
 			return nil, err
 		}
@@ -39,7 +39,6 @@ func (c *Chart) Split(values map[string]any, subcharts []string) (*Split, error)
 		s.Pieces = []Piece{{Chart: c.Name(), Version: c.Version(), Digest: c.digest, Archive: c.data}}
 		return s, nil
 	}
-	var err error
 	if s.Warnings, err = c.check(subcharts, enabled); err != nil {
 		return nil, err
 	}
