@@ -80,7 +80,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.guard, "guard", "", "file of ratios: fail where one is now worse by more than a third")
 	flags.StringVar(&o.writeGuard, "write-guard", "", "file to write the ratios to, for -guard")
 	taken := flags.String("breakdown", "chain:10,ladder:40", "the cases in which it is measured what an edge's time is made of; empty: none")
-	flags.Func("server-arg", "<server>=<flag>, for a server of the stack, such as helm-controller=--concurrent=20; may be repeated", func(s string) error {
+	flags.Func("server-arg", "<server>=<flag>, for a server or a service of the stack, such as helm-controller=--concurrent=20; may be repeated", func(s string) error {
 		server, arg, ok := strings.Cut(s, "=")
 		if !ok {
 			return fmt.Errorf("want <server>=<flag>, not %q", s)

@@ -182,6 +182,10 @@ func TestParseFlags(t *testing.T) {
 	if o.out != "" || len(o.graphs) != 1 || o.graphs[0].Name() != "fan:7" || o.serverArgs["nats"][0] != "-D" || len(o.entrants()) != 2 {
 		t.Errorf("options = %+v", o)
 	}
+	servers, services := argsOf(map[string][]string{"nats": {"-D"}, "compiler": {"--parallelism=30"}})
+	if len(servers) != 1 || servers["nats"] == nil || len(services) != 1 || services["compiler"] == nil {
+		t.Errorf("flags of servers %v, of services %v", servers, services)
+	}
 	full, err := parse(nil)
 	if err != nil {
 		t.Fatal(err)

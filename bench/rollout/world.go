@@ -45,10 +45,24 @@ type world struct {
 	shelf      *shelf.Shelf
 }
 
+// argsOf are the flags of servers, and those of our own services.
+func argsOf(all map[string][]string) (servers, services map[string][]string) {
+	servers, services = map[string][]string{}, map[string][]string{}
+	for name, args := range all {
+		if slices.Contains(stack.Services, name) {
+			services[name] = args
+		} else {
+			servers[name] = args
+		}
+	}
+	return servers, services
+}
+
 // newWorld brings a stack up. What it has started is taken down again where that fails.
 func newWorld(ctx context.Context, o options) (_ *world, err error) {
 	w := &world{options: stack.Options{Root: o.root, Dir: filepath.Join(o.root, ".local", "bench"), Services: true,
-		Node: o.node, RequeueTime: o.argoRequeue, ServerArgs: o.serverArgs, Log: os.Stderr}}
+		Node: o.node, RequeueTime: o.argoRequeue, Log: os.Stderr}}
+	w.options.ServerArgs, w.options.ServiceArgs = argsOf(o.serverArgs)
 	// What an interrupted Up has started is found by Open.
 	if w.stack, err = stack.Open(w.options); err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -125,6 +126,11 @@ func (p *planner) plan(o Options) plan {
 	for _, specs := range [][]spec{out.stores, out.kubernetes, out.cluster, out.addons, out.controllers} {
 		for i := range specs {
 			specs[i].Command = append(specs[i].Command, o.ServerArgs[specs[i].Name]...)
+		}
+	}
+	for _, server := range slices.Sorted(maps.Keys(o.ServerArgs)) {
+		if !out.has(server) {
+			p.err = errors.Join(p.err, fmt.Errorf("flags for %q: the stack has no such server", server))
 		}
 	}
 	if o.Services {

@@ -79,6 +79,20 @@ func TestForeignCluster(t *testing.T) {
 }
 
 // TestFlagsOfServices is the contract with the services' mains.
+func TestFlagsForNobodyAreRefused(t *testing.T) {
+	for server, reason := range map[string]string{
+		"helm-controler": "a name that is not quite right would be left out silently",
+		"compiler":       "a service has its flags in ServiceArgs",
+	} {
+		l := layout{dir: t.TempDir()}
+		p := &planner{layout: l, ports: &ports{chosen: map[string]int{}, free: func(int) bool { return true }}}
+		p.plan(Options{KubernetesOnly: true, ServerArgs: map[string][]string{server: {"-x"}}})
+		if p.err == nil || !strings.Contains(p.err.Error(), `"`+server+`": the stack has no such server`) {
+			t.Errorf("%s: %v", reason, p.err)
+		}
+	}
+}
+
 func TestFlagsOfServices(t *testing.T) {
 	l, err := Options{Root: t.TempDir()}.layout()
 	if err != nil {
