@@ -34,7 +34,7 @@ type FollowOptions struct {
 }
 
 // Follow calls fn with each event in the order of the stream, until fn fails or
-// ctx is done, which is no error. A server that has become silent may hold up that end for 20 s; who does not
+// ctx is done, which is no error. A server that has become silent may hold up that end for half a minute; who does not
 // follow what comes is told of it by an error, after some 40 s. The raw bytes are the event as it is stored,
 // structured mode. An event that is not in the contract comes without Data,
 // with as much of the rest as could be read; a selection by Types leaves it out.

@@ -93,7 +93,7 @@ func relay(l net.Listener, server string, may func(client bool, sent []byte) boo
 			return
 		}
 		upstream, err := net.Dial("tcp", server)
-		if err != nil {
+		if err != nil { // the server is away, and to a client that is a connection that ends
 			_ = client.Close()
 			continue
 		}
