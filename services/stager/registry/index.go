@@ -25,11 +25,19 @@ type snapshot struct {
 // index of the ref's repository, as it was after a point of time. Who wants it while it
 // is being asked for waits for that; and it is only downloaded where it has changed.
 func (h *httpRegistry) index(ctx context.Context, ref Ref, after time.Time) (*snapshot, error) {
+	recent := func() (*snapshot, bool) {
+		known, ok := h.indexes.Get(ref.repository())
+		return known, ok && !known.asked.Before(after)
+	}
 	for {
-		if known, ok := h.indexes.Get(ref.repository()); ok && !known.asked.Before(after) {
+		if known, ok := recent(); ok {
 			return known, nil
 		}
 		got, err := h.looks.do(ctx, ref.repository(), h.opts.Timeout, func(ctx context.Context) (*snapshot, error) {
+			// Another's look may have ended since we asked.
+			if known, ok := recent(); ok {
+				return known, nil
+			}
 			return h.look(ctx, ref)
 		})
 		// Who was asking already when we came may have been told before that.
