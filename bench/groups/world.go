@@ -53,6 +53,7 @@ func newWorld(ctx context.Context, o options) (_ *world, err error) {
 	if _, err := stack.Up(ctx, so); err != nil {
 		return nil, fmt.Errorf("bringing up the stack: %w", err)
 	}
+	go w.stack.Tend(ctx)
 	config, err := w.stack.RESTConfig()
 	if err != nil {
 		return nil, err

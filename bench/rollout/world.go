@@ -75,6 +75,7 @@ func newWorld(ctx context.Context, o options) (_ *world, err error) {
 	if _, err := stack.Up(ctx, w.options); err != nil {
 		return nil, fmt.Errorf("bringing up the stack: %w", err)
 	}
+	go w.stack.Tend(ctx)
 	w.up = time.Now()
 	if slices.Contains(o.contenders, figures.Helmfile) {
 		if err := buildHelmfile(ctx, o.root, w.stack.Bin); err != nil {

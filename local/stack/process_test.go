@@ -34,6 +34,11 @@ func act(kind, address string) int {
 	case "fails":
 		fmt.Println("no such flag: --frobnicate")
 		return 2
+	case "crashes-once":
+		if _, err := os.Stat("crashed"); err != nil {
+			fmt.Println(os.WriteFile("crashed", nil, 0o600), "\nfatal error: concurrent map read and map write\n\ngoroutine 185 [running]:")
+			return 2
+		}
 	case "deaf":
 		signal.Ignore(syscall.SIGTERM)
 	}

@@ -104,12 +104,13 @@ func up(ctx context.Context) (down func() error, err error) {
 	return down, env.up(ctx, o)
 }
 
-// up brings up a stack, and reaches it. The recording of releases ends with ctx.
+// up brings up a stack, and reaches it. The recording of releases ends with ctx, and so does the tending.
 func (e *environment) up(ctx context.Context, o stack.Options) (err error) {
 	e.root = o.Root
 	if e.stack, err = stack.Up(ctx, o); err != nil {
 		return err
 	}
+	go e.stack.Tend(ctx)
 	if e.vars, err = e.stack.Env(); err != nil {
 		return err
 	}

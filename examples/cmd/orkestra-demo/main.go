@@ -78,6 +78,7 @@ func run(ctx context.Context, o stack.Options, timeout time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("bringing up the local stack: %w", err)
 	}
+	go s.Tend(ctx)
 	env, err := s.Env()
 	if err != nil {
 		return err
