@@ -152,8 +152,10 @@ const (
 	ExecutorModePod ExecutorMode = "pod"
 )
 
-// Application is one chart of a group.
+// Application is one chart of a group. To server-side apply it is one value, which has one owner: several may each
+// apply applications of their own to one group.
 //
+// +structType=atomic
 // +kubebuilder:validation:XValidation:rule="!has(self.dependencies) || !(self.name in self.dependencies)",message="an application may not depend on itself",fieldPath=".dependencies"
 type Application struct {
 	DAG `json:",inline"`

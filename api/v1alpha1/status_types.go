@@ -4,11 +4,10 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // ApplicationGroupStatus is what was seen of a group.
 type ApplicationGroupStatus struct {
-	// Applications of the group, as staged.
+	// Applications of the group, as staged and as rolled out, in the order of the spec.
 	//
 	// +optional
-	// +listType=map
-	// +listMapKey=name
+	// +listType=atomic
 	Applications []ApplicationStatus `json:"applications,omitempty"`
 
 	// Rollout is the newest workflow of the group.
@@ -125,8 +124,7 @@ type ChartStatus struct {
 	// +optional
 	LastTransitionTime *metav1.Time `json:"lastTransitionTime,omitempty"`
 
-	// Conditions of the chart's release. They are one value, with one writer: a record of who wrote which
-	// field of each is dear (docs/benchmarks/costs.md).
+	// Conditions of the chart's release.
 	//
 	// +optional
 	// +listType=atomic

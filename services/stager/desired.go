@@ -251,18 +251,20 @@ func backoff(attempt uint64) time.Duration {
 // say writes all that the stager owns of the status; of applications nothing where apps
 // is nil.
 func (s *stager) say(ctx context.Context, group *v1alpha1.ApplicationGroup, status metav1.ConditionStatus, reason, message string, apps []outcome) error {
-	_, err := groupstatus.Apply(ctx, s.client, fieldManager, group, statusOf(group, status, reason, message, apps))
-	return err
+	r := groupstatus.RolloutOf(group)
+	return groupstatus.ApplyCurrent(ctx, s.client, fieldManager, group, statusOf(group, status, reason, message, apps), func(ctx context.Context) (*v1alpha1.ApplicationGroup, error) {
+		return s.current(ctx, r)
+	})
 }
 
 func statusOf(group *v1alpha1.ApplicationGroup, status metav1.ConditionStatus, reason, message string, apps []outcome) groupstatus.Status {
-	st := groupstatus.Status{Conditions: []metav1.Condition{{
+	st := groupstatus.Status{Charts: []v1alpha1.ApplicationStatus{}, Conditions: []metav1.Condition{{
 		Type: v1alpha1.ConditionStaged, Status: status, Reason: reason, Message: message,
 	}}}
 	for i := range apps {
 		a := v1alpha1.ApplicationStatus{Name: group.Spec.Applications[i].Name}
 		describe(&a, apps[i], status == metav1.ConditionTrue)
-		st.Applications = append(st.Applications, a)
+		st.Charts = append(st.Charts, a)
 	}
 	return st
 }

@@ -167,7 +167,11 @@ func (r *groups) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 	}
 	begun := r.now()
 	version, err := groupstatus.Apply(ctx, r.client, fieldManager, group, status)
-	if err != nil {
+	switch {
+	case apierrors.IsConflict(err):
+		// Another service has written meanwhile, and its part must not be lost.
+		return ctrl.Result{RequeueAfter: behindDelay}, nil
+	case err != nil:
 		return ctrl.Result{}, err
 	}
 	r.wrote(req.Name, r.now().Sub(begun), version)

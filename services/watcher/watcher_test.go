@@ -248,7 +248,6 @@ func TestAnnounce(t *testing.T) {
 	}
 }
 
-// What is told of a workflow, and how far its group is, is the same of what the cache keeps of it.
 // stale is a client whose informer shows a group as it was.
 type stale struct {
 	client.Client
@@ -312,5 +311,45 @@ func TestStatusIsNotWrittenTwice(t *testing.T) {
 	}
 	if result := look(); result.RequeueAfter == behindDelay {
 		t.Errorf("when it is shown it is not waited for: after %s", result.RequeueAfter)
+	}
+}
+
+// The stager has written since the informer showed the group.
+func TestAnothersWriteIsNotUndone(t *testing.T) {
+	group := &v1alpha1.ApplicationGroup{ObjectMeta: metav1.ObjectMeta{Name: "shop", UID: "uid-shop", Generation: 1}}
+	group.Spec.Applications = []v1alpha1.Application{{DAG: v1alpha1.DAG{Name: "web"}}}
+	c := fake.NewClientBuilder().WithScheme(newClient(t).Scheme()).WithObjects(group).WithStatusSubresource(group).Build()
+	shown := &v1alpha1.ApplicationGroup{}
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(group), shown); err != nil {
+		t.Fatal(err)
+	}
+	staged := groupstatus.Status{Charts: []v1alpha1.ApplicationStatus{{Name: "web", ChartStatus: v1alpha1.ChartStatus{Version: "1.0.0", Staged: true}}}}
+	if _, err := groupstatus.Apply(t.Context(), c, "stager", shown, staged); err != nil {
+		t.Fatal(err)
+	}
+	at := time.Now()
+	r := &groups{client: stale{Client: c, group: shown}, now: func() time.Time { return at }, last: map[string]written{}}
+	look := func() (time.Duration, v1alpha1.ApplicationStatus) {
+		t.Helper()
+		result, err := r.Reconcile(t.Context(), reconcile.Request{NamespacedName: client.ObjectKeyFromObject(group)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := &v1alpha1.ApplicationGroup{}
+		if err := c.Get(t.Context(), client.ObjectKeyFromObject(group), now); err != nil {
+			t.Fatal(err)
+		}
+		return result.RequeueAfter, now.Status.Applications[0]
+	}
+	wait, _ := look()
+	at = at.Add(wait)
+	if again, web := look(); again != behindDelay || !web.Staged || web.Phase != "" {
+		t.Errorf("a group that was written meanwhile: again after %s, %+v", again, web)
+	}
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(group), shown); err != nil {
+		t.Fatal(err)
+	}
+	if _, web := look(); !web.Staged || web.Version != "1.0.0" || web.Phase != v1alpha1.ReleasePending {
+		t.Errorf("when it is shown both parts are there: %+v", web)
 	}
 }

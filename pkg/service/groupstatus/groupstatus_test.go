@@ -58,68 +58,6 @@ func said(t *testing.T, g *v1alpha1.ApplicationGroup, desired v1alpha1.Applicati
 	return yes
 }
 
-// Two services speak of one application and its subchart. Neither gives up nor takes
-// over what the other says, and each sees what it says itself, to the field.
-func TestEachManagerHasItsFieldsOfAnApplication(t *testing.T) {
-	since := metav1.NewTime(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
-	staged := v1alpha1.ChartStatus{Chart: "redis", Version: "1.2.3", Staged: true}
-	running := v1alpha1.ChartStatus{
-		Phase: v1alpha1.ReleaseReady, LastTransitionTime: &since,
-		Conditions: []metav1.Condition{
-			{Type: "Ready", Status: metav1.ConditionTrue, LastTransitionTime: since},
-			{Type: "Released", Status: metav1.ConditionTrue, LastTransitionTime: since},
-		},
-	}
-	both := v1alpha1.ChartStatus{
-		Chart: staged.Chart, Version: staged.Version, Staged: true,
-		Phase: running.Phase, LastTransitionTime: &since, Conditions: running.Conditions,
-	}
-	application := func(c v1alpha1.ChartStatus) v1alpha1.ApplicationGroupStatus {
-		return v1alpha1.ApplicationGroupStatus{Applications: []v1alpha1.ApplicationStatus{{
-			Name: "web", ChartStatus: c, Subcharts: map[string]v1alpha1.ChartStatus{"redis": c},
-		}}}
-	}
-	wrote := func(manager, fields string) metav1.ManagedFieldsEntry {
-		return metav1.ManagedFieldsEntry{
-			Manager: manager, Operation: metav1.ManagedFieldsOperationApply, Subresource: "status",
-			FieldsV1: metav1.NewFieldsV1(`{"f:status":{"f:applications":{"k:{\"name\":\"web\"}":{".":{},"f:name":{},` +
-				fields + `,"f:subcharts":{"f:redis":{` + fields + `}}}}}}`),
-		}
-	}
-	g := &v1alpha1.ApplicationGroup{Status: application(both)}
-	g.ManagedFields = []metav1.ManagedFieldsEntry{
-		wrote("stager", `"f:chart":{},"f:version":{},"f:staged":{}`),
-		wrote("watcher", `"f:phase":{},"f:lastTransitionTime":{},"f:conditions":{}`),
-		wrote("older", `"f:phase":{},"f:lastTransitionTime":{},"f:conditions":{".":{},"k:{\"type\":\"Ready\"}":{".":{},"f:type":{},"f:status":{}}}`),
-	}
-	newer, failed, unstaged := staged, running, staged
-	newer.Version = "1.2.4"
-	failed.Phase = v1alpha1.ReleaseFailed
-	unstaged.Staged = false
-	fewer := running
-	fewer.Conditions = running.Conditions[:1]
-	unversioned := staged
-	unversioned.Version = ""
-	for name, tc := range map[string]struct {
-		manager string
-		says    v1alpha1.ChartStatus
-		want    bool
-	}{
-		"the stager has said it":                            {"stager", staged, true},
-		"the watcher has said it":                           {"watcher", running, true},
-		"another version is news":                           {"stager", newer, false},
-		"another phase is news":                             {"watcher", failed, false},
-		"a condition of a release that is given up must go": {"watcher", fewer, false},
-		"who recorded it by condition says it once more":    {"older", running, false},
-		"a version that is given up must go":                {"stager", unversioned, false},
-		"false is said by saying nothing, and must be said": {"stager", unstaged, false},
-	} {
-		if got := said(t, g, application(tc.says), tc.manager); got != tc.want {
-			t.Errorf("%s: got %v", name, got)
-		}
-	}
-}
-
 func TestTheMarksAreCompared(t *testing.T) {
 	g := &v1alpha1.ApplicationGroup{}
 	g.Status.LastUnchangedRollout = "u/1"

@@ -66,7 +66,7 @@ func Releases(group *v1alpha1.ApplicationGroup) int {
 // ApplyLater is Apply when the turn of that manager has come, unless all is said already. current reads the
 // group anew after that; where it is superseded by then there is nobody to tell.
 func ApplyLater(ctx context.Context, c client.Client, fieldManager string, group *v1alpha1.ApplicationGroup, s Status,
-	turn Turn, current func(context.Context) (*v1alpha1.ApplicationGroup, error),
+	turn Turn, current Current,
 ) error {
 	if later := Later(group, turn); later > 0 {
 		said, err := says(group, desired(group, s), fieldManager)
@@ -86,8 +86,7 @@ func ApplyLater(ctx context.Context, c client.Client, fieldManager string, group
 			return err
 		}
 	}
-	_, err := Apply(ctx, c, fieldManager, group, s)
-	return err
+	return ApplyCurrent(ctx, c, fieldManager, group, s, current)
 }
 
 // Held remembers since when it is put off to say something of groups. The zero value remembers nothing.

@@ -27,8 +27,8 @@ func says(group *v1alpha1.ApplicationGroup, desired v1alpha1.ApplicationGroupSta
 	return holds(have, want) && !ownsMore(group, want, fieldManager), nil
 }
 
-// tree is a status as server-side apply looks at it: objects are maps, and so are the
-// lists that have a key.
+// tree is a status as server-side apply looks at it: objects are maps, and so is the
+// list that has a key.
 func tree(status v1alpha1.ApplicationGroupStatus) (map[string]any, error) {
 	raw, err := json.Marshal(status)
 	if err != nil {
@@ -38,35 +38,23 @@ func tree(status v1alpha1.ApplicationGroupStatus) (map[string]any, error) {
 	if err := json.Unmarshal(raw, &out); err != nil {
 		return nil, err
 	}
-	for _, list := range []string{"conditions", "applications"} {
-		if elements, ok := out[list].([]any); ok {
-			out[list] = keyed(elements)
-		}
+	if conditions, ok := out["conditions"].([]any); ok {
+		out["conditions"] = byType(conditions)
 	}
 	return out, nil
 }
 
-// keyed makes a map of a list whose elements have a key, under the keys by which
-// managed fields name them. There are two such lists in a status: conditions, by
-// type, and applications, by name. The conditions of a release are one value.
-func keyed(elements []any) map[string]any {
-	out := make(map[string]any, len(elements))
-	for _, element := range elements {
-		if fields, ok := element.(map[string]any); ok { // they are structs
-			out[keyOf(fields)] = fields
+// byType makes a map of conditions, under the keys by which managed fields name them.
+func byType(conditions []any) map[string]any {
+	out := make(map[string]any, len(conditions))
+	for _, condition := range conditions {
+		if fields, ok := condition.(map[string]any); ok { // they are structs
+			// Two strings can always be encoded.
+			raw, _ := json.Marshal(map[string]any{"type": fields["type"]})
+			out["k:"+string(raw)] = fields
 		}
 	}
 	return out
-}
-
-func keyOf(fields map[string]any) string {
-	field := "name"
-	if _, ok := fields["type"]; ok {
-		field = "type"
-	}
-	// Two strings can always be encoded.
-	raw, _ := json.Marshal(map[string]any{field: fields[field]})
-	return "k:" + string(raw)
 }
 
 // holds tells whether all of want is in have.

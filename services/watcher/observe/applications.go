@@ -38,7 +38,7 @@ func applications(group *v1alpha1.ApplicationGroup, releases []*helmv2.HelmRelea
 		staged[app.Name] = app
 	}
 	pending := v1alpha1.ChartStatus{Phase: v1alpha1.ReleasePending}
-	var out []v1alpha1.ApplicationStatus
+	out := []v1alpha1.ApplicationStatus{}
 	for _, app := range group.Spec.Applications {
 		status := v1alpha1.ApplicationStatus{Name: app.Name, ChartStatus: pending}
 		subchart := func(name string, chart v1alpha1.ChartStatus) {

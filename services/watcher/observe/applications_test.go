@@ -12,30 +12,6 @@ import (
 	"orkestra.dev/services/watcher/observe"
 )
 
-// applied is a status as the API server has it: the watcher's part of each chart and
-// the stager's.
-func applied(g *v1alpha1.ApplicationGroup, mine []v1alpha1.ApplicationStatus) {
-	theirs := map[string]v1alpha1.ApplicationStatus{}
-	for _, app := range g.Status.Applications {
-		theirs[app.Name] = app
-	}
-	merge := func(mine, theirs v1alpha1.ChartStatus) v1alpha1.ChartStatus {
-		mine.Chart, mine.Version, mine.Staged = theirs.Chart, theirs.Version, theirs.Staged
-		return mine
-	}
-	g.Status.Applications = nil
-	for _, app := range mine {
-		both := v1alpha1.ApplicationStatus{Name: app.Name, ChartStatus: merge(app.ChartStatus, theirs[app.Name].ChartStatus)}
-		for name, chart := range app.Subcharts {
-			if both.Subcharts == nil {
-				both.Subcharts = map[string]v1alpha1.ChartStatus{}
-			}
-			both.Subcharts[name] = merge(chart, theirs[app.Name].Subcharts[name])
-		}
-		g.Status.Applications = append(g.Status.Applications, both)
-	}
-}
-
 func TestApplications(t *testing.T) {
 	g := group(func(g *v1alpha1.ApplicationGroup) {
 		// The application is named otherwise than its chart and its objects.
@@ -80,7 +56,7 @@ func TestApplications(t *testing.T) {
 	}, {
 		Name: "idle", ChartStatus: v1alpha1.ChartStatus{Phase: v1alpha1.ReleasePending},
 	}}
-	if diff := cmp.Diff(want, status.Applications); diff != "" {
+	if diff := cmp.Diff(want, status.Releases); diff != "" {
 		t.Errorf("releases show under the names that the spec has for them (-want +got):\n%s", diff)
 	}
 
@@ -88,7 +64,8 @@ func TestApplications(t *testing.T) {
 	if told := observe.Compare(g, status); told != observe.Details {
 		t.Errorf("that a release has changed is a detail of the group: got %v", told)
 	}
-	applied(g, status.Applications)
+	g.Status.Applications = status.Releases
+	g.Status.Applications[0].Chart, g.Status.Applications[0].Version, g.Status.Applications[0].Staged = "web", "2", true
 	if told := observe.Compare(g, status); told != observe.NothingNew {
 		t.Errorf("what the stager says of the same applications is not the watcher's: got %v", told)
 	}
@@ -131,7 +108,7 @@ func TestPhase(t *testing.T) {
 			g.Spec.Applications = []v1alpha1.Application{{DAG: v1alpha1.DAG{Name: "web"}}}
 		})
 		status, _ := observe.Summarize(observe.World{Group: g, Now: now, Releases: []*helmv2.HelmRelease{tc.hr}})
-		got := status.Applications[0].Subcharts["redis"]
+		got := status.Releases[0].Subcharts["redis"]
 		if got.Phase != tc.want || got.LastTransitionTime == nil || !got.LastTransitionTime.Equal(&tc.since) {
 			t.Errorf("%s: %s: got %s since %v, want %s since %s", name, tc.reason, got.Phase, got.LastTransitionTime, tc.want, tc.since)
 		}

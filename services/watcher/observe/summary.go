@@ -49,7 +49,7 @@ func Summarize(w World) (groupstatus.Status, time.Duration) {
 	v := s.ready()
 	old := w.Group.Status
 	status := groupstatus.Status{
-		Applications:            applications(w.Group, w.Releases),
+		Releases:                applications(w.Group, w.Releases),
 		Rollout:                 s.rolloutStatus(),
 		ObservedGeneration:      w.Group.Generation,
 		LastSucceededGeneration: old.LastSucceededGeneration,
@@ -69,7 +69,7 @@ func Summarize(w World) (groupstatus.Status, time.Duration) {
 		status.Conditions = append(status.Conditions, s.condition(v1alpha1.ConditionStalled, metav1.ConditionTrue, v.reason, v.message))
 	}
 	if v.status == metav1.ConditionTrue {
-		if text := degraded(old, status.Applications); text != "" {
+		if text := degraded(old, status.Releases); text != "" {
 			status.Conditions = append(status.Conditions, s.condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonReleasesNotReady, text))
 		}
 	}

@@ -70,7 +70,7 @@ func compare(group *v1alpha1.ApplicationGroup, s groupstatus.Status) Told {
 	case !apiequality.Semantic.DeepEqual(have, want):
 		told = Details
 	}
-	if !apiequality.Semantic.DeepEqual(releaseStates(group.Status.Applications), releaseStates(s.Applications)) {
+	if !apiequality.Semantic.DeepEqual(releaseStates(group.Status.Applications), releaseStates(s.Releases)) {
 		return Details
 	}
 	return told

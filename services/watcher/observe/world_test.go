@@ -189,5 +189,5 @@ func written(g *v1alpha1.ApplicationGroup, status groupstatus.Status) {
 	g.Status.LastSucceededGeneration = status.LastSucceededGeneration
 	g.Status.LastHandledReconcileAt = status.LastHandledReconcileAt
 	g.Status.Rollout = status.Rollout
-	g.Status.Applications = status.Applications
+	g.Status.Applications = status.Releases
 }
