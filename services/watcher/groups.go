@@ -31,10 +31,11 @@ const (
 	fieldManager = "orkestra-watcher"
 
 	// detailsDelay is how long details are collected before they are written, and
-	// detailsShare times what the last write took, up to detailsMost: the status of
-	// a hundred releases costs the API server 0.4 s of processor time (docs/benchmarks/costs.md).
+	// detailsShare times what the last write took, up to detailsMost: some 5 s for the status of
+	// a hundred releases, which costs the API server 0.07 s of processor time when nothing else is at work
+	// (docs/benchmarks/costs.md).
 	detailsDelay = time.Second
-	detailsShare = 40
+	detailsShare = 80
 	detailsMost  = time.Minute
 
 	// behindDelay is how long an informer is given to show what was written. It takes milliseconds.
