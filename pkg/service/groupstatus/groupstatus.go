@@ -122,7 +122,7 @@ type Current func(context.Context) (*v1alpha1.ApplicationGroup, error)
 
 // overtaken is how often, and after how long, what was overtaken by another write is
 // tried again: 5 s in all. A rollout has some ten writes of the status.
-var overtaken = wait.Backoff{Steps: 10, Duration: 10 * time.Millisecond, Factor: 2, Jitter: 0.1, Cap: time.Second}
+var overtaken = wait.Backoff{Steps: 10, Duration: 10 * time.Millisecond, Factor: 2, Jitter: 0.1}
 
 // desired is what the group is to say.
 func desired(group *v1alpha1.ApplicationGroup, s Status) v1alpha1.ApplicationGroupStatus {
