@@ -22,13 +22,15 @@ const annotationTotal = "orkestra.azure.microsoft.com/total"
 var retrySuffix = regexp.MustCompile(`-r[0-9]+$`)
 
 // Slim counts the leaves of a workflow, and leaves out its templates, and of its nodes what is not asked for: a group has
-// a workflow for each of its rollouts of the last day.
+// a workflow for each of its rollouts of the last day. One that is slim already stays as it is: an informer that lists
+// what there is when it starts transforms it twice.
 func Slim(wf *wfv1.Workflow) {
-	total := planned(wf.Spec)
 	if wf.Annotations == nil {
 		wf.Annotations = map[string]string{}
 	}
-	wf.Annotations[annotationTotal] = strconv.Itoa(total)
+	if _, slim := wf.Annotations[annotationTotal]; !slim || len(wf.Spec.Templates) > 0 {
+		wf.Annotations[annotationTotal] = strconv.Itoa(planned(wf.Spec))
+	}
 	wf.ManagedFields = nil
 	wf.Spec.Templates = nil
 	wf.Status.StoredTemplates = nil
