@@ -78,7 +78,6 @@ func TestForeignCluster(t *testing.T) {
 	}
 }
 
-// TestFlagsOfServices is the contract with the services' mains.
 func TestFlagsForNobodyAreRefused(t *testing.T) {
 	for server, reason := range map[string]string{
 		"helm-controler": "a name that is not quite right would be left out silently",
@@ -93,6 +92,7 @@ func TestFlagsForNobodyAreRefused(t *testing.T) {
 	}
 }
 
+// TestFlagsOfServices is the contract with the services' mains.
 func TestFlagsOfServices(t *testing.T) {
 	l, err := Options{Root: t.TempDir()}.layout()
 	if err != nil {

@@ -120,9 +120,7 @@ func (c *compiler) roll(ctx context.Context, in compile.Input) ([]events.Fact, e
 func (c *compiler) compiled(ctx context.Context, group *v1alpha1.ApplicationGroup, wf *wfv1.Workflow, releases int) ([]events.Fact, error) {
 	err := events.Afterwards(ctx, func(ctx context.Context) error {
 		s := compiledIs(groupstatus.Status{}, metav1.ConditionTrue, v1alpha1.ReasonCompiled, contents(wf, releases))
-		return groupstatus.ApplyLater(ctx, c.client, fieldManager, group, s, groupstatus.CompilersTurn, func(ctx context.Context) (*v1alpha1.ApplicationGroup, error) {
-			return c.asked(ctx, groupstatus.RolloutOf(group))
-		})
+		return groupstatus.ApplyLater(ctx, c.client, fieldManager, group, s, groupstatus.CompilersTurn, c.asked)
 	})
 	if err != nil {
 		return nil, err

@@ -94,9 +94,7 @@ func (s *stager) desired(ctx context.Context, f events.Fact) ([]events.Fact, err
 	// than anything else here, and the compiler can go on meanwhile.
 	err = events.Afterwards(ctx, func(ctx context.Context) error {
 		st := statusOf(group, metav1.ConditionTrue, v1alpha1.ReasonStaged, message, o.apps)
-		return groupstatus.ApplyLater(ctx, s.client, fieldManager, group, st, groupstatus.StagersTurn, func(ctx context.Context) (*v1alpha1.ApplicationGroup, error) {
-			return s.current(ctx, f.Rollout)
-		})
+		return groupstatus.ApplyLater(ctx, s.client, fieldManager, group, st, groupstatus.StagersTurn, s.current)
 	})
 	if err != nil {
 		return nil, err
@@ -251,10 +249,7 @@ func backoff(attempt uint64) time.Duration {
 // say writes all that the stager owns of the status; of applications nothing where apps
 // is nil.
 func (s *stager) say(ctx context.Context, group *v1alpha1.ApplicationGroup, status metav1.ConditionStatus, reason, message string, apps []outcome) error {
-	r := groupstatus.RolloutOf(group)
-	return groupstatus.ApplyCurrent(ctx, s.client, fieldManager, group, statusOf(group, status, reason, message, apps), func(ctx context.Context) (*v1alpha1.ApplicationGroup, error) {
-		return s.current(ctx, r)
-	})
+	return groupstatus.ApplyCurrent(ctx, s.client, fieldManager, group, statusOf(group, status, reason, message, apps), s.current)
 }
 
 func statusOf(group *v1alpha1.ApplicationGroup, status metav1.ConditionStatus, reason, message string, apps []outcome) groupstatus.Status {

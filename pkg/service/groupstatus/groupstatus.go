@@ -100,10 +100,11 @@ func Apply(ctx context.Context, c client.Client, fieldManager string, group *v1a
 // ApplyCurrent is Apply that reads the group anew, by current, and tries again where it
 // was written meanwhile. Where it is superseded by then there is nobody to tell.
 func ApplyCurrent(ctx context.Context, c client.Client, fieldManager string, group *v1alpha1.ApplicationGroup, s Status, current Current) error {
+	rollout := RolloutOf(group)
 	err := retry.OnError(overtaken, apierrors.IsConflict, func() error {
 		if group == nil {
 			var err error
-			if group, err = current(ctx); err != nil {
+			if group, err = current(ctx, rollout); err != nil {
 				return err
 			}
 		}
@@ -117,8 +118,8 @@ func ApplyCurrent(ctx context.Context, c client.Client, fieldManager string, gro
 	return err
 }
 
-// Current reads a group anew; an error of events.Superseded says that it asks for something else by now.
-type Current func(context.Context) (*v1alpha1.ApplicationGroup, error)
+// Current reads the group of a rollout anew; an error of events.Superseded says that it asks for something else by now.
+type Current func(context.Context, events.Rollout) (*v1alpha1.ApplicationGroup, error)
 
 // overtaken is how often, and after how long, what was overtaken by another write is
 // tried again: 5 s in all. A rollout has some ten writes of the status.

@@ -78,7 +78,7 @@ func ApplyLater(ctx context.Context, c client.Client, fieldManager string, group
 			return context.Cause(ctx)
 		case <-time.After(later):
 		}
-		group, err = current(ctx)
+		group, err = current(ctx, RolloutOf(group))
 		if events.IsSuperseded(err) {
 			return nil
 		}

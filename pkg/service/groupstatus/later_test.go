@@ -25,6 +25,20 @@ func large(releases int) *v1alpha1.ApplicationGroup {
 	return g
 }
 
+// served is the group on an API server, and how it is read there.
+func served(t *testing.T, g *v1alpha1.ApplicationGroup) (client.Client, Current) {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(g).WithStatusSubresource(g).Build()
+	return c, func(ctx context.Context, _ events.Rollout) (*v1alpha1.ApplicationGroup, error) {
+		now := &v1alpha1.ApplicationGroup{}
+		return now, c.Get(ctx, client.ObjectKeyFromObject(g), now)
+	}
+}
+
 func TestLater(t *testing.T) {
 	split := large(1)
 	split.Spec.Applications[0].Spec.Subcharts = make([]v1alpha1.DAG, 99)
@@ -86,17 +100,12 @@ func TestApplyLater(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := large(tc.releases)
-				scheme := runtime.NewScheme()
-				if err := v1alpha1.AddToScheme(scheme); err != nil {
-					t.Fatal(err)
-				}
-				c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(g).WithStatusSubresource(g).Build()
-				now := func(ctx context.Context) (*v1alpha1.ApplicationGroup, error) {
+				c, read := served(t, g)
+				now := func(ctx context.Context, r events.Rollout) (*v1alpha1.ApplicationGroup, error) {
 					if tc.moved {
 						return nil, events.Superseded("another generation")
 					}
-					g := &v1alpha1.ApplicationGroup{}
-					return g, c.Get(ctx, client.ObjectKey{Name: "g"}, g)
+					return read(ctx, r)
 				}
 				if tc.said {
 					g.Status.Conditions = []metav1.Condition{status.Conditions[0]}
@@ -113,8 +122,8 @@ func TestApplyLater(t *testing.T) {
 				if waited := time.Since(began); waited != tc.waits {
 					t.Errorf("waited %s, want %s", waited, tc.waits)
 				}
-				var have v1alpha1.ApplicationGroup
-				if err := c.Get(t.Context(), client.ObjectKey{Name: "g"}, &have); err != nil {
+				have, err := read(t.Context(), events.Rollout{})
+				if err != nil {
 					t.Fatal(err)
 				}
 				if written := len(have.Status.Conditions) == 1; written != tc.written {

@@ -3,16 +3,12 @@ package groupstatus
 import (
 	"context"
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
@@ -30,15 +26,15 @@ var (
 	pending = v1alpha1.ChartStatus{Phase: v1alpha1.ReleasePending}
 )
 
-func app(name string, c v1alpha1.ChartStatus, subcharts ...map[string]v1alpha1.ChartStatus) v1alpha1.ApplicationStatus {
+type subcharts = map[string]v1alpha1.ChartStatus
+
+func app(name string, c v1alpha1.ChartStatus, parts ...subcharts) v1alpha1.ApplicationStatus {
 	out := v1alpha1.ApplicationStatus{Name: name, ChartStatus: c}
-	if len(subcharts) > 0 {
-		out.Subcharts = subcharts[0]
+	for _, part := range parts {
+		out.Subcharts = part
 	}
 	return out
 }
-
-type subcharts = map[string]v1alpha1.ChartStatus
 
 func TestEachHasItsPartOfAnApplication(t *testing.T) {
 	type applications = []v1alpha1.ApplicationStatus
@@ -88,16 +84,8 @@ func TestEachHasItsPartOfAnApplication(t *testing.T) {
 // Who writes a part to a group that another has written meanwhile would undo that.
 func TestNoPartIsLost(t *testing.T) {
 	g := large(1)
-	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		t.Fatal(err)
-	}
-	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(g).WithStatusSubresource(g).Build()
-	read := func(ctx context.Context) (*v1alpha1.ApplicationGroup, error) {
-		g := &v1alpha1.ApplicationGroup{}
-		return g, c.Get(ctx, client.ObjectKey{Name: "g"}, g)
-	}
-	stale, err := read(t.Context())
+	c, read := served(t, g)
+	stale, err := read(t.Context(), events.Rollout{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,14 +98,14 @@ func TestNoPartIsLost(t *testing.T) {
 		t.Fatalf("a part was written to a group that is no longer as it was read: %v", err)
 	}
 	reads := 0
-	err = ApplyCurrent(t.Context(), c, "stager", stale, charts, func(ctx context.Context) (*v1alpha1.ApplicationGroup, error) {
+	err = ApplyCurrent(t.Context(), c, "stager", stale, charts, func(ctx context.Context, r events.Rollout) (*v1alpha1.ApplicationGroup, error) {
 		reads++
-		return read(ctx)
+		return read(ctx, r)
 	})
 	if err != nil || reads != 1 {
 		t.Fatalf("%v, read %d times", err, reads)
 	}
-	now, err := read(t.Context())
+	now, err := read(t.Context(), events.Rollout{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +114,7 @@ func TestNoPartIsLost(t *testing.T) {
 	}
 	for what, answer := range map[string]error{"superseded": events.Superseded("another generation"), "unread": fmt.Errorf("no answer")} {
 		err := ApplyCurrent(t.Context(), c, "stager", stale, Status{Charts: []v1alpha1.ApplicationStatus{app("a0", refused)}},
-			func(context.Context) (*v1alpha1.ApplicationGroup, error) { return nil, answer })
+			func(context.Context, events.Rollout) (*v1alpha1.ApplicationGroup, error) { return nil, answer })
 		if (err == nil) != events.IsSuperseded(answer) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -161,7 +149,7 @@ func TestApplicationsAreComparedWhole(t *testing.T) {
 			t.Errorf("%s: got %v", what, got)
 		}
 	}
-	if apps := slices.Clone(g.Status.Applications); !cmp.Equal(apps, desired(g, Status{Charts: []v1alpha1.ApplicationStatus{app("a0", staged)}}).Applications, equalTimes) {
+	if !cmp.Equal(g.Status.Applications, desired(g, Status{Charts: []v1alpha1.ApplicationStatus{app("a0", staged)}}).Applications, equalTimes) {
 		t.Error("what is joined is not what is there")
 	}
 }
