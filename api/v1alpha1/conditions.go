@@ -79,7 +79,7 @@ const (
 	ReasonInvalidChart = "InvalidChart"
 	// ReasonUnknownSubchart: spec.subcharts names what the chart does not have.
 	ReasonUnknownSubchart = "UnknownSubchart"
-	// ReasonStagingUnavailable: ChartMuseum or source-controller did not take the
-	// chart; tried again.
+	// ReasonStagingUnavailable: ChartMuseum did not take the chart, or could not be
+	// asked; tried again.
 	ReasonStagingUnavailable = "StagingUnavailable"
 )

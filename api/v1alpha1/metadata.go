@@ -48,6 +48,9 @@ const (
 	// of the Secrets and ConfigMaps that the group refers to,
 	// <rollout>/<values>/<credentials>: digests of names, UIDs and resource versions.
 	AnnotationReferences = metadataPrefix + "references"
+	// AnnotationDigest on a HelmChart is that of the staged archive, sha256:<hex>.
+	AnnotationDigest = metadataPrefix + "digest"
+
 	// AnnotationUnusedSince on a HelmChart is when the stager found nobody to refer to
 	// it, RFC 3339: it is deleted a while later.
 	AnnotationUnusedSince = metadataPrefix + "unused-since"

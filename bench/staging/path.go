@@ -35,23 +35,22 @@ type lane struct {
 
 // The milestones of a rollout, in the order in which they are due.
 const (
-	markAnswered   = "the API server has answered"
-	markDesired    = "group.desired is stored"
-	markIndex      = "the registry's index is read"
-	markFetched    = "the last chart is read"
-	markRepository = "HelmRepository has its index"
-	markPushed     = "the last archive is in ChartMuseum"
-	markCharts     = "the last HelmChart is ready"
-	markStaged     = "charts.staged is stored"
-	markRevision   = "the revision is kept"
-	markWorkflow   = "the Workflow is there"
-	markSubmitted  = "workflow.submitted is stored"
-	markFirst      = "the first HelmRelease is written"
-	markUnchanged  = "rollout.unchanged is stored"
+	markAnswered  = "the API server has answered"
+	markDesired   = "group.desired is stored"
+	markIndex     = "the registry's index is read"
+	markFetched   = "the last chart is read"
+	markPushed    = "the last archive is in ChartMuseum"
+	markCharts    = "the last HelmChart is ready"
+	markStaged    = "charts.staged is stored"
+	markRevision  = "the revision is kept"
+	markWorkflow  = "the Workflow is there"
+	markSubmitted = "workflow.submitted is stored"
+	markFirst     = "the first HelmRelease is written"
+	markUnchanged = "rollout.unchanged is stored"
 )
 
 var marks = []string{
-	markAnswered, markDesired, markIndex, markFetched, markPushed, markRepository, markCharts, markStaged,
+	markAnswered, markDesired, markIndex, markFetched, markPushed, markCharts, markStaged,
 	markRevision, markWorkflow, markSubmitted, markFirst, markUnchanged,
 }
 
@@ -319,8 +318,6 @@ func markOf(o *unstructured.Unstructured, group string) (mark string, last, ok b
 		artifact = ""
 	}
 	switch o.GetKind() {
-	case "HelmRepository":
-		return markRepository, false, owned && artifact != ""
 	case "HelmChart":
 		return markCharts, true, owned && artifact != "" && ready(o)
 	case "ControllerRevision":

@@ -121,18 +121,18 @@ func (w *world) startStager(ctx context.Context) error {
 	if err := w.stopStager(); err != nil {
 		return err
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	health, err := freeAddress()
 	if err != nil {
-		return fmt.Errorf("finding a port: %w", err)
+		return err
 	}
-	health := free.Addr().String()
-	if err := free.Close(); err != nil {
-		return fmt.Errorf("finding a port: %w", err)
+	artifacts, err := freeAddress()
+	if err != nil {
+		return err
 	}
 	w.stager = exec.Command(filepath.Join(w.stack.Bin, "orkestra-stager"), "--kubeconfig", w.stack.Kubeconfig, "--nats-url", w.env["NATS_URL"],
 		"--nats-ca", w.env["NATS_CA"], "--nats-nkey", w.stack.NATSKey("stager"), "--nats-topology", "await",
 		"--health-addr", health, "--metrics-addr", "0", "--namespace", stack.Namespace, "--allow-private-registries",
-		"--chartmuseum-url", w.museum.url, "--staging-url", w.env["CHARTMUSEUM_URL"],
+		"--chartmuseum-url", w.museum.url, "--artifact-addr", artifacts, "--artifact-url", "http://"+artifacts,
 		"--staging-credentials", w.env["CHARTMUSEUM_CREDENTIALS"], "--staging-secret", stack.MuseumSecret)
 	w.stager.Stderr, w.stager.Stdout = w.log, w.log
 	if err := w.stager.Start(); err != nil {
@@ -141,6 +141,18 @@ func (w *world) startStager(ctx context.Context) error {
 	w.done = make(chan error, 1)
 	go func(c *exec.Cmd) { w.done <- c.Wait() }(w.stager)
 	return w.await(ctx, "http://"+health+"/readyz")
+}
+
+// freeAddress on loopback.
+func freeAddress() (string, error) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err == nil {
+		err = free.Close()
+	}
+	if err != nil {
+		return "", fmt.Errorf("finding a port: %w", err)
+	}
+	return free.Addr().String(), nil
 }
 
 func (w *world) await(ctx context.Context, url string) error {

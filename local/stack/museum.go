@@ -13,8 +13,7 @@ import (
 	"k8s.io/client-go/dynamic"
 )
 
-// MuseumSecret is the Secret in Namespace by which source-controller reads from ChartMuseum, and by which a group may name
-// charts that are there.
+// MuseumSecret is the Secret in Namespace with ChartMuseum's password, by which a group may name charts that are there.
 const MuseumSecret = "chartmuseum-password"
 
 // museumUser is the one that ChartMuseum knows.

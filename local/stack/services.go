@@ -49,6 +49,10 @@ func (p *planner) planServices(o Options, natsURL, chartmuseumURL string) (servi
 				}
 			case "stager":
 				s.Command = append(s.Command, p.museumFlags(chartmuseumURL)...)
+				// All replicas listen there, as behind a Service: the port is not any one's own.
+				artifacts := loopback(p.port(service, "artifacts"))
+				s.Command = append(s.Command, "--artifact-addr", artifacts, "--artifact-url", "http://"+artifacts)
+				s.Exports["ORKESTRA_ARTIFACT_URL"] = "http://" + artifacts
 			}
 			s.Command = append(s.Command, o.ServiceArgs[service]...)
 			services = append(services, s)

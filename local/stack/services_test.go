@@ -109,7 +109,7 @@ func TestFlagsOfServices(t *testing.T) {
 	ports := &ports{chosen: map[string]int{
 		"intake/health": 1, "intake/metrics": 2, "intake/webhook": 3, "intake/receivers": 11,
 		"intake-2/health": 4, "intake-2/metrics": 5, "intake-2/webhook": 6, "intake-2/receivers": 12,
-		"stager/health": 7, "stager/metrics": 8, "auditor/health": 13, "auditor/metrics": 14,
+		"stager/health": 7, "stager/metrics": 8, "stager/artifacts": 15, "auditor/health": 13, "auditor/metrics": 14,
 	}, free: func(int) bool { return true }}
 	p := &planner{layout: l, ports: ports}
 	services, webhook := p.planServices(Options{Replicas: 2, ServiceArgs: map[string][]string{"stager": {"--workers", "2"}}},
@@ -138,7 +138,7 @@ func TestFlagsOfServices(t *testing.T) {
 			" --webhook-addr 127.0.0.1:6 --webhook-cert-dir DIR/pki/webhook --receiver-addr 127.0.0.1:12",
 		"stager": common("stager") + " --health-addr 127.0.0.1:7 --metrics-addr 127.0.0.1:8" + bus("stager") +
 			" --chartmuseum-url http://127.0.0.1:10 --staging-credentials DIR/chartmuseum --staging-secret chartmuseum-password" +
-			" --allow-private-registries --workers 2",
+			" --allow-private-registries --artifact-addr 127.0.0.1:15 --artifact-url http://127.0.0.1:15 --workers 2",
 		"auditor": "DIR/bin/orkestra-auditor --dir DIR/data/audit --health-addr 127.0.0.1:13 --metrics-addr 127.0.0.1:14" +
 			" --log-level info --nats-url nats://127.0.0.1:9 --nats-ca DIR/pki/ca.crt --nats-nkey DIR/nats/auditor.nk",
 	}

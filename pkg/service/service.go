@@ -67,7 +67,7 @@ type Env struct {
 	Bus *events.Bus
 	// Source of what the service says: orkestra://<cluster>/<service>.
 	Source string
-	// Namespace is where Workflows, plans, HelmCharts and HelmRepositories are.
+	// Namespace is where Workflows, plans and HelmCharts are.
 	Namespace string
 	// Log is the service's logger.
 	Log *slog.Logger

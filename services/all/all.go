@@ -48,19 +48,19 @@ One process has a --data-dir at a time, so in a cluster it is a Deployment with 
 the strategy Recreate. Without the data nothing that is deployed is lost, only history.
 
 Orkestra still needs a ChartMuseum (--chartmuseum-url), Argo's workflow controller, and Flux'
-source-controller and helm-controller. A flag that several services have begins with the name of
-one: --stager-workers.
+helm-controller, which fetches charts from here (--artifact-url), with the kinds of
+source-controller. A flag that several services have begins with the name of one: --stager-workers.
 
 For "orkestra events", "orkestra trace" and "orkestra dlq" give a --nats-addr on loopback, and
 connect with NATS_URL=nats://127.0.0.1:4222 and NATS_NKEY=<data-dir>/nkeys/operator.nk.`,
 		Example: `# Against the cluster of the kubeconfig, with a ChartMuseum on this machine
-orkestra serve --all --data-dir /var/lib/orkestra --chartmuseum-url http://127.0.0.1:8088 --allow-private-registries
+orkestra serve --all --data-dir /var/lib/orkestra --chartmuseum-url http://127.0.0.1:8088 --artifact-url http://127.0.0.1:9790 --allow-private-registries
 
 # Where the events may be read on this machine, and webhooks of registries are taken
-orkestra serve --all --chartmuseum-url http://chartmuseum:8080 --nats-addr 127.0.0.1:4222 --receiver-addr :8082
+orkestra serve --all --chartmuseum-url http://chartmuseum:8080 --artifact-url http://orkestra --nats-addr 127.0.0.1:4222 --receiver-addr :9292
 
 # On flash that wears out: a power cut may take the last seconds of history
-orkestra serve --all --chartmuseum-url http://chartmuseum:8080 --sync-always=false`,
+orkestra serve --all --chartmuseum-url http://chartmuseum:8080 --artifact-url http://orkestra --sync-always=false`,
 		Services: []service.Service{
 			service.Topology(), intake.New(), stager.New(), compiler.New(), executor.New(), watcher.New(), o.keepIn(trail),
 		},

@@ -167,7 +167,7 @@ func TestFlags(t *testing.T) {
 }
 
 func TestBadConfigurationNamesTheFlag(t *testing.T) {
-	museum := []string{"--chartmuseum-url", "http://127.0.0.1:1"}
+	museum := []string{"--chartmuseum-url", "http://127.0.0.1:1", "--artifact-url", "http://127.0.0.1:2"}
 	for want, args := range map[string][]string{
 		"--nats-addr":       append(museum, "--nats-addr", "0.0.0.0:4222"),
 		"--data-dir":        append(museum, "--data-dir", ""),

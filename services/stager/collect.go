@@ -17,7 +17,9 @@ import (
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
 	"orkestra.dev/pkg/service/groupstatus"
+	"orkestra.dev/services/stager/archive"
 	"orkestra.dev/services/stager/retention"
+	"orkestra.dev/services/stager/stage"
 )
 
 // page is how many objects are read at a time. A revision may have a MiB.
@@ -72,7 +74,7 @@ func (c *collector) sweep(ctx context.Context) error {
 	}
 	for i := range groups {
 		if s.Settled[string(groups[i].UID)] {
-			errs = append(errs, c.empty(ctx, &groups[i], s.Charts))
+			errs = append(errs, c.tidy(ctx, &groups[i], s.Charts))
 		}
 	}
 	return errors.Join(errs...)
@@ -213,25 +215,60 @@ func unlessMoved(err error, doing string) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// empty removes the archives of a group that no HelmChart names any more. Who stages the
-// group just then, and has seen an archive that goes here, is told by source-controller
-// that it is not there, and pushes it again.
-func (c *collector) empty(ctx context.Context, group *v1alpha1.ApplicationGroup, charts []retention.Chart) error {
+// tidy has ChartMuseum hold the archives of a group that HelmCharts name, and no others.
+func (c *collector) tidy(ctx context.Context, group *v1alpha1.ApplicationGroup, charts []retention.Chart) error {
 	stored, err := c.museum.Stored(ctx, group.Name)
 	if err != nil {
 		return err
 	}
+	return errors.Join(c.restock(ctx, group, stored, charts), c.empty(ctx, group, stored, charts))
+}
+
+// empty removes the archives of a group that no HelmChart names any more.
+func (c *collector) empty(ctx context.Context, group *v1alpha1.ApplicationGroup, stored map[retention.Archive]time.Time, charts []retention.Chart) error {
 	for _, a := range retention.Archives(stored, charts, string(group.UID), group.Name, c.now(), c.grace) {
-		if _, err := c.current(ctx, groupstatus.RolloutOf(group)); err != nil {
-			if events.IsSuperseded(err) {
-				return nil // it is being staged, or gone
-			}
+		switch moved, err := c.moved(ctx, group); {
+		case err != nil:
 			return err
+		case moved:
+			return nil // it is being staged, or gone
 		}
-		if err := c.museum.Remove(ctx, group.Name, museumChart(a)); err != nil {
+		if err := c.take(ctx, group, a); err != nil {
 			return err
 		}
 		c.log.InfoContext(ctx, "collected", "group", group.Name, "chart", a.Name, "version", a.Version)
 	}
 	return nil
+}
+
+// take removes an archive, and puts it back where the group has moved on meanwhile: who stages it
+// then may have seen that the archive was there.
+func (c *collector) take(ctx context.Context, group *v1alpha1.ApplicationGroup, a retention.Archive) error {
+	data, err := c.museum.Archive(ctx, group.Name, museumChart(a))
+	if _, gone := errors.AsType[notThere](err); gone {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.museum.Remove(ctx, group.Name, museumChart(a)); err != nil {
+		return err
+	}
+	switch now, err := c.current(ctx, groupstatus.RolloutOf(group)); {
+	case err == nil:
+		return nil
+	case events.IsSuperseded(err) && (now == nil || now.UID != group.UID || leaving(now)):
+		return nil // nobody stages it again
+	}
+	_, err = c.museum.Push(ctx, group.Name, stage.Piece{Chart: a.Name, Version: a.Version, Archive: data, Digest: archive.Digest(data)})
+	return err
+}
+
+// moved tells whether a group is not what it was seen as any more.
+func (c *collector) moved(ctx context.Context, group *v1alpha1.ApplicationGroup) (bool, error) {
+	_, err := c.current(ctx, groupstatus.RolloutOf(group))
+	if events.IsSuperseded(err) {
+		return true, nil
+	}
+	return false, err
 }

@@ -3,6 +3,7 @@ package stager
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -284,5 +285,67 @@ func TestCollectKeepsWhatItDoesNotUnderstand(t *testing.T) {
 	cancel()
 	if err := c.run(ctx); err != nil {
 		t.Errorf("to be told to stop is no error: %v", err)
+	}
+}
+
+// An archive that whoever stages the group may have seen just before it was removed is put back.
+func TestCollectPutsBack(t *testing.T) {
+	for name, tc := range map[string]struct {
+		promise string
+		happens func(*testing.T, *cellar, *v1alpha1.ApplicationGroup)
+		left    int
+	}{
+		"Nothing": {"what nobody wants goes", func(*testing.T, *cellar, *v1alpha1.ApplicationGroup) {}, 2},
+		"Changed": {"the group is being staged", func(t *testing.T, c *cellar, g *v1alpha1.ApplicationGroup) { c.change(t, g) }, 4},
+		"Deleted": {"nobody stages it again", func(t *testing.T, c *cellar, g *v1alpha1.ApplicationGroup) {
+			must(t, c.world.client.Delete(t.Context(), g))
+		}, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, g := newUpdated(t)
+			for range 2 {
+				must(t, c.sweep(t.Context()))
+				c.release(t)
+				c.at = c.at.Add(collectGrace)
+			}
+			c.museum.taken = func() {
+				c.museum.taken = nil
+				tc.happens(t, c, g)
+			}
+			must(t, c.sweep(t.Context()))
+			if len(c.museum.held) != tc.left {
+				t.Errorf("%s: the museum holds %v", tc.promise, c.museum.held)
+			}
+			for chart := range c.museum.held {
+				if len(c.museum.archives[chart]) == 0 {
+					t.Errorf("%s %s is there without its bytes", chart.Name, chart.Version)
+				}
+			}
+		})
+	}
+}
+
+// ChartMuseum has lost its disk: what the groups that are at rest need is pushed again.
+func TestRestock(t *testing.T) {
+	g := newGroup("one")
+	c := newCellar(t, g)
+	c.rollOut(t, g, "first")
+	clear(c.museum.held)
+	c.museum.pushed = nil
+	must(t, c.sweep(t.Context()))
+	slices.Sort(c.museum.pushed)
+	if diff := cmp.Diff([]string{"group/shop 1.0.0", "group/shop-db 1.0.0"}, c.museum.pushed); diff != "" {
+		t.Errorf("pushed (-want +got):\n%s", diff)
+	}
+	c.museum.pushed = nil
+	must(t, c.sweep(t.Context()))
+	if len(c.museum.pushed) > 0 {
+		t.Errorf("what is there is left alone: %v", c.museum.pushed)
+	}
+
+	clear(c.museum.held)
+	c.shelf["shop"] = errors.New("the registry is away")
+	if err := c.sweep(t.Context()); err == nil || !strings.Contains(err.Error(), "registry is away") {
+		t.Errorf("what cannot be done is said: %v", err)
 	}
 }

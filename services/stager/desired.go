@@ -32,7 +32,7 @@ type outcome struct {
 // outcomes of a group.
 type outcomes struct {
 	apps []outcome
-	err  error // what is not about one application: the staging repository, source-controller
+	err  error // what is not about one application: the staging repository, the HelmCharts
 }
 
 // failed tells whether the group cannot be staged.
@@ -70,7 +70,7 @@ func (s *stager) desired(ctx context.Context, f events.Fact) ([]events.Fact, err
 		pushed = s.place(ctx, group.Name, o)
 	}
 	if !o.failed() {
-		o.err = s.provide(ctx, group, o.apps, pushed > 0)
+		o.err = s.provide(ctx, group, o.apps)
 	}
 	if err := told(o.stop()); err != nil {
 		return nil, err

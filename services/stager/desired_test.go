@@ -13,7 +13,6 @@ import (
 	"time"
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
-	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
@@ -39,11 +38,13 @@ import (
 
 // memory is a museum, and what was done to it.
 type memory struct {
-	mu     sync.Mutex
-	held   held
-	pushed []string
-	since  time.Time // when all of it was pushed
-	err    error
+	mu       sync.Mutex
+	held     held
+	archives map[museumChart][]byte
+	pushed   []string
+	taken    func()    // called after something was removed
+	since    time.Time // when all of it was pushed
+	err      error
 }
 
 func (m *memory) Held(context.Context, string) (held, error) {
@@ -69,7 +70,7 @@ func (m *memory) Push(_ context.Context, tenant string, p stage.Piece) (string, 
 	if d, ok := m.held[key]; ok {
 		return d, nil
 	}
-	m.held[key] = p.Digest
+	m.held[key], m.archives[key] = p.Digest, p.Archive
 	m.pushed = append(m.pushed, tenant+"/"+p.Chart+" "+p.Version)
 	return p.Digest, nil
 }
@@ -78,7 +79,23 @@ func (m *memory) Remove(_ context.Context, _ string, c museumChart) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.held, c)
+	if m.taken != nil {
+		m.taken()
+	}
 	return nil
+}
+
+func (m *memory) Archive(_ context.Context, _ string, c museumChart) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch _, ok := m.held[c]; {
+	case m.err != nil:
+		return nil, m.err
+	case !ok:
+		return nil, notThere{errors.New("404")}
+	default:
+		return m.archives[c], nil
+	}
 }
 
 // shelf is a registry: archives, or errors, by chart.
@@ -115,14 +132,13 @@ const chart = `
 {apiVersion: v1, kind: ConfigMap, metadata: {name: db}}
 `
 
-// world is a stager in an API server that is played, and a source-controller that
-// is ready at once.
+// world is a stager in an API server that is played.
 type world struct {
 	*stager
 	museum *memory
 	shelf  shelf
+	mu     sync.Mutex
 	writes []string // what was applied or patched
-	broken bool     // source-controller does not get any chart
 }
 
 func newWorld(t *testing.T, objects ...client.Object) *world {
@@ -135,68 +151,44 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 			t.Fatal(err)
 		}
 	}
-	w := &world{museum: &memory{held: held{}}, shelf: shelf{"shop": charttest.Archive(t, "shop", chart)}}
+	w := &world{museum: newMemory(), shelf: shelf{"shop": charttest.Archive(t, "shop", chart)}}
 	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
-		WithStatusSubresource(&v1alpha1.ApplicationGroup{}, &sourcev1.HelmChart{}, &sourcev1.HelmRepository{}).
-		WithInterceptorFuncs(interceptor.Funcs{Apply: w.apply, Patch: w.patch}).Build()
+		WithStatusSubresource(&v1alpha1.ApplicationGroup{}, &sourcev1.HelmChart{}).
+		WithInterceptorFuncs(interceptor.Funcs{Apply: w.apply, SubResourceApply: w.offer, Patch: w.patch}).Build()
+	log := slog.New(slog.DiscardHandler)
+	served, err := newArtifacts(w.museum, "http://stager", 1<<20, log)
+	if err != nil {
+		t.Fatal(err)
+	}
 	w.stager = &stager{
-		client: c, registry: w.shelf, museum: w.museum,
+		client: c, registry: w.shelf, museum: w.museum, artifacts: served,
 		charts: lru.New[*stage.Chart](1 << 20), tagged: lru.New[stage.Piece](1 << 20), slots: make(chan struct{}, splitting),
-		namespace: "orkestra", staging: stage.Staging{URL: "http://museum/"}, patience: 5 * time.Second, now: time.Now,
-		log: slog.New(slog.DiscardHandler),
+		namespace: "orkestra", patience: 5 * time.Second, now: time.Now, log: log,
 	}
 	return w
 }
 
+func newMemory() *memory { return &memory{held: held{}, archives: map[museumChart][]byte{}} }
+
+func (w *world) wrote(what, name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.writes = append(w.writes, what+" "+strings.TrimRight(name, "0123456789abcdef"))
+}
+
 func (w *world) apply(ctx context.Context, c client.WithWatch, o runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
-	if err := c.Apply(ctx, o, opts...); err != nil {
-		return err
-	}
-	u := o.(interface {
-		GetKind() string
-		GetName() string
-	})
-	w.writes = append(w.writes, u.GetKind()+" "+strings.TrimRight(u.GetName(), "0123456789abcdef"))
-	return w.reconcile(ctx, c, u.GetKind(), u.GetName())
+	w.wrote("apply", o.(interface{ GetName() string }).GetName())
+	return c.Apply(ctx, o, opts...)
+}
+
+func (w *world) offer(ctx context.Context, c client.Client, sub string, o runtime.ApplyConfiguration, opts ...client.SubResourceApplyOption) error {
+	w.wrote("offer", o.(interface{ GetName() string }).GetName())
+	return c.SubResource(sub).Apply(ctx, o, opts...)
 }
 
 func (w *world) patch(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
-	if err := c.Patch(ctx, o, p, opts...); err != nil {
-		return err
-	}
-	if _, ok := o.(*sourcev1.HelmChart); ok {
-		w.writes = append(w.writes, "mark "+strings.TrimRight(o.GetName(), "0123456789abcdef"))
-		return nil
-	}
-	w.writes = append(w.writes, "poke "+o.GetName())
-	return w.reconcile(ctx, c, sourcev1.HelmRepositoryKind, o.GetName())
-}
-
-// reconcile does what source-controller does.
-func (w *world) reconcile(ctx context.Context, c client.Client, kind, name string) error {
-	key := client.ObjectKey{Namespace: "orkestra", Name: name}
-	condition := metav1.Condition{Type: meta.ReadyCondition, Status: metav1.ConditionTrue, Reason: "Done", LastTransitionTime: metav1.Now()}
-	if kind == sourcev1.HelmRepositoryKind {
-		var r sourcev1.HelmRepository
-		if err := c.Get(ctx, key, &r); err != nil {
-			return err
-		}
-		r.Status.Artifact = &meta.Artifact{}
-		r.Status.LastHandledReconcileAt = r.Annotations[meta.ReconcileRequestAnnotation]
-		return c.Status().Update(ctx, &r)
-	}
-	var h sourcev1.HelmChart
-	if err := c.Get(ctx, key, &h); err != nil {
-		return err
-	}
-	digest, ok := w.museum.held[museumChart{h.Spec.Chart, h.Spec.Version}]
-	if !ok || w.broken {
-		condition.Status, condition.Message = metav1.ConditionFalse, "chart not found"
-	}
-	condition.ObservedGeneration = h.Generation
-	h.Status.Conditions = []metav1.Condition{condition}
-	h.Status.Artifact = &meta.Artifact{Digest: digest}
-	return c.Status().Update(ctx, &h)
+	w.wrote("mark", o.GetName())
+	return c.Patch(ctx, o, p, opts...)
 }
 
 func newGroup(apps ...string) *v1alpha1.ApplicationGroup {
@@ -255,9 +247,11 @@ func TestDesired(t *testing.T) {
 	if diff := cmp.Diff([]string{"group/shop 1.0.0", "group/shop " + tag, "group/shop-db 1.0.0"}, w.museum.pushed); diff != "" {
 		t.Errorf("pushed (-want +got):\n%s", diff)
 	}
-	slices.Sort(w.writes[1:])
-	if diff := cmp.Diff([]string{"HelmRepository group", "HelmChart group-shop-", "HelmChart group-shop-", "HelmChart group-shop-db-"}, w.writes); diff != "" {
-		t.Errorf("the repository comes before its charts (-want +got):\n%s", diff)
+	slices.Sort(w.writes)
+	if diff := cmp.Diff([]string{
+		"apply group-shop-", "apply group-shop-", "apply group-shop-db-", "offer group-shop-", "offer group-shop-", "offer group-shop-db-",
+	}, w.writes); diff != "" {
+		t.Errorf("two writes make a chart installable (-want +got):\n%s", diff)
 	}
 	c, apps := w.staged(t)
 	if c.Status != metav1.ConditionTrue || c.Reason != v1alpha1.ReasonStaged || c.ObservedGeneration != 3 {
@@ -279,6 +273,10 @@ func TestDesired(t *testing.T) {
 	}
 	if len(h.OwnerReferences) != 1 || h.OwnerReferences[0].UID != "uid" || !slices.Contains(h.Finalizers, sourcev1.SourceFinalizer) {
 		t.Errorf("it goes with the group, and source-controller need not add its finalizer: %+v", h.ObjectMeta)
+	}
+	whose := staged.Applications[0].Pieces[0]
+	if url := "http://stager/group/" + whose.Chart + "/1.0.0/" + strings.TrimPrefix(whose.Digest, "sha256:") + ".tgz"; !h.Spec.Suspend || h.Status.Artifact.URL != url || h.Status.Artifact.Digest != whose.Digest {
+		t.Errorf("source-controller leaves it alone, and it offers what is at %s: %+v", url, h)
 	}
 
 	w.museum.pushed, w.writes = nil, nil
@@ -302,8 +300,8 @@ func TestDesired(t *testing.T) {
 			t.Errorf("a chart that was published anew under its version is staged beside the old: %+v", p)
 		}
 	}
-	if !slices.Contains(w.writes, "poke group") {
-		t.Errorf("source-controller is told that there is something new: %v", w.writes)
+	if len(w.writes) == 0 || len(w.museum.pushed) == 0 {
+		t.Errorf("what is new is offered: %v", w.writes)
 	}
 }
 
@@ -381,9 +379,6 @@ func TestRefused(t *testing.T) {
 		"MuseumAway": {"a museum that is away is waited for", func(w *world, _ *v1alpha1.ApplicationGroup) {
 			w.museum.err = refusal.Becausef(v1alpha1.ReasonStagingUnavailable, "museum away")
 		}, v1alpha1.ReasonStagingUnavailable, "", true, "museum away"},
-		"NotReady": {"so is source-controller, in its own words", func(w *world, _ *v1alpha1.ApplicationGroup) {
-			w.broken, w.patience = true, time.Second
-		}, v1alpha1.ReasonStagingUnavailable, "", true, "is not ready (chart not found)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGroup("one", "two")
@@ -413,7 +408,7 @@ func TestRefused(t *testing.T) {
 			if apps[0].Staged || apps[1].Staged {
 				t.Errorf("%s: status %+v", c.promise, apps)
 			}
-			if name != "NotReady" && len(w.museum.pushed) > 0 {
+			if len(w.museum.pushed) > 0 {
 				t.Errorf("nothing is pushed for a group that cannot be staged whole: %v", w.museum.pushed)
 			}
 		})

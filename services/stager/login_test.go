@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fluxcd/pkg/apis/meta"
-	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -165,7 +163,7 @@ func TestLoginIsNotTold(t *testing.T) {
 func TestGuard(t *testing.T) {
 	g := guard{
 		login:  mounted(t, new("orkestra"), new(canary)),
-		secret: client.ObjectKey{Namespace: "orkestra", Name: "museum"}, hosts: []string{"museum:8080"},
+		secret: client.ObjectKey{Namespace: "orkestra", Name: "museum"}, host: "museum:8080",
 	}
 	secret := func(namespace, name, username, password string) *corev1.Secret {
 		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
@@ -188,62 +186,4 @@ func TestGuard(t *testing.T) {
 			t.Errorf("%s: %s: %v", name, c.promise, err)
 		}
 	}
-}
-
-// A HelmRepository from before there was a password is given the Secret without a rollout.
-func TestAlign(t *testing.T) {
-	group := newGroup("one")
-	repository := func(name, url, uid string, ref *meta.LocalObjectReference) *sourcev1.HelmRepository {
-		r := stage.HelmRepository(group, "orkestra", stage.Staging{URL: "http://museum"})
-		r.Name, r.Spec.URL, r.Spec.SecretRef, r.OwnerReferences[0].UID = name, url, ref, "uid"
-		if uid != "" {
-			r.OwnerReferences[0].UID = "other"
-		}
-		return r
-	}
-	moved, foreign, alone := newGroup("one"), newGroup("one"), "alone"
-	moved.Name, foreign.Name = "moved", "foreign"
-	w := newWorld(t, group, moved, foreign,
-		repository("group", "http://museum/group", "", nil),
-		repository("moved", "http://elsewhere/moved", "", nil),
-		repository("foreign", "http://museum/foreign", "other", nil),
-		repository(alone, "http://museum/alone", "", nil),
-	)
-	w.staging = stage.Staging{URL: "http://museum", Secret: "museum"}
-	for range 2 {
-		if err := w.align(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got := strings.Join(w.writes, ", "); got != "HelmRepository group" {
-		t.Errorf("what is at the museum, a group's own, and knows another Secret is applied, once: %s", got)
-	}
-	var r sourcev1.HelmRepository
-	if err := w.client.Get(t.Context(), client.ObjectKey{Namespace: "orkestra", Name: "group"}, &r); err != nil {
-		t.Fatal(err)
-	}
-	if r.Spec.SecretRef == nil || r.Spec.SecretRef.Name != "museum" {
-		t.Errorf("it names the Secret: %+v", r.Spec.SecretRef)
-	}
-}
-
-// A group's next rollout has its HelmRepository name the Secret, and one that names a
-// Secret of somebody else's is good where none is wanted.
-func TestDesiredWithASecret(t *testing.T) {
-	g := newGroup("one")
-	w := newWorld(t, g)
-	rollOut := func(secret string, wantWrite bool) {
-		t.Helper()
-		w.writes, w.staging.Secret = nil, secret
-		if _, err := w.desire(t, g); err != nil {
-			t.Fatal(err)
-		}
-		if got := strings.Contains(strings.Join(w.writes, " "), "HelmRepository"); got != wantWrite {
-			t.Errorf("with Secret %q the HelmRepository is written: %v", secret, w.writes)
-		}
-	}
-	rollOut("", true)
-	rollOut("museum", true)
-	rollOut("museum", false)
-	rollOut("", false)
 }

@@ -35,9 +35,13 @@ type museum interface {
 	// Push adds a piece, and returns the digest of what the museum holds then: where
 	// there was something under the piece's name and version, that stays.
 	Push(ctx context.Context, tenant string, p stage.Piece) (digest string, err error)
+	archives
 	// Remove takes a chart away; one that is not there is a success.
 	Remove(ctx context.Context, tenant string, c museumChart) error
 }
+
+// notThere: ChartMuseum, or whoever answers in its place, does not have it.
+type notThere struct{ error }
 
 // museumChart is a chart in the museum.
 type museumChart struct{ Name, Version string }
@@ -160,7 +164,7 @@ func (m *chartMuseum) Push(ctx context.Context, tenant string, p stage.Piece) (d
 	case http.StatusConflict:
 		// Somebody was faster, or the museum's index is behind its store: only the
 		// archive itself tells.
-		body, err := m.request(ctx, http.MethodGet, archive.DefaultLimits.Bytes, tenant, "charts", p.Chart+"-"+p.Version+".tgz")
+		body, err := m.Archive(ctx, tenant, museumChart{p.Chart, p.Version})
 		if err != nil {
 			return "", err
 		}
@@ -173,6 +177,11 @@ func (m *chartMuseum) Push(ctx context.Context, tenant string, p stage.Piece) (d
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// Archive is read as it is: what is in it is for whoever opens it.
+func (m *chartMuseum) Archive(ctx context.Context, tenant string, c museumChart) ([]byte, error) {
+	return m.request(ctx, http.MethodGet, archive.DefaultLimits.Bytes, tenant, "charts", c.Name+"-"+c.Version+archiveSuffix)
+}
 
 // Remove deletes by name and version.
 func (m *chartMuseum) Remove(ctx context.Context, tenant string, c museumChart) error {
@@ -205,8 +214,12 @@ func (m *chartMuseum) request(ctx context.Context, method string, limit int64, e
 	if method == http.MethodDelete {
 		ok = append(ok, http.StatusNotFound)
 	}
-	if !slices.Contains(ok, resp.StatusCode) {
-		return nil, unavailable("ChartMuseum at %s answered %s to %s %s%s", m.base, resp.Status, method, u.Path, m.cause(resp))
+	switch {
+	case slices.Contains(ok, resp.StatusCode):
+	case resp.StatusCode == http.StatusNotFound:
+		return nil, refusal.Because(v1alpha1.ReasonStagingUnavailable, notThere{m.answered(resp, method, u.Path)})
+	default:
+		return nil, refusal.Because(v1alpha1.ReasonStagingUnavailable, m.answered(resp, method, u.Path))
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
@@ -216,6 +229,10 @@ func (m *chartMuseum) request(ctx context.Context, method string, limit int64, e
 		return nil, unavailable("ChartMuseum at %s answered with more than %d bytes to %s %s", m.base, limit, method, u.Path)
 	}
 	return body, nil
+}
+
+func (m *chartMuseum) answered(resp *http.Response, method, path string) error {
+	return fmt.Errorf("ChartMuseum at %s answered %s to %s %s%s", m.base, resp.Status, method, path, m.cause(resp))
 }
 
 func (m *chartMuseum) failed(ctx context.Context, err error) error {

@@ -2,15 +2,12 @@ package stager
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
@@ -18,12 +15,7 @@ import (
 	"orkestra.dev/services/stager/stage"
 )
 
-// listedWithin is how long ChartMuseum may take to list what it has stored; it does so
-// in milliseconds, unless it is set to do it at intervals.
-const listedWithin = 5 * time.Second
-
-// place sees to it that the staging repository holds the pieces of all applications,
-// and lists them. What is there is not pushed again; what is there with other contents
+// place sees to it that the staging repository holds the pieces of all applications. What is there is not pushed again; what is there with other contents
 // stays, and the piece gets a version of its own. It begins nothing more when a piece
 // is not taken, and returns how many pieces were pushed.
 func (s *stager) place(ctx context.Context, tenant string, o *outcomes) (pushed int) {
@@ -32,13 +24,10 @@ func (s *stager) place(ctx context.Context, tenant string, o *outcomes) (pushed 
 		o.err = err
 		return 0
 	}
-	p := &placement{stager: s, tenant: tenant, held: h, added: held{}}
+	p := &placement{stager: s, tenant: tenant, held: h}
 	all := lanes(o.apps)
 	each(len(all), func(i int) { p.walk(ctx, all[i]) })
-	if !o.failed() {
-		o.err = s.listed(ctx, tenant, p.added)
-	}
-	return len(p.added)
+	return p.pushed
 }
 
 // spot is a piece of an application.
@@ -73,10 +62,10 @@ type placement struct {
 	*stager
 	tenant string
 
-	mu sync.Mutex
-	// held by the museum, and what was added to it.
-	held, added held
-	failed      bool
+	mu     sync.Mutex
+	held   held // by the museum
+	pushed int
+	failed bool
 }
 
 // walk places the pieces of a lane.
@@ -97,7 +86,8 @@ func (p *placement) walk(ctx context.Context, lane []spot) {
 			p.held[museumChart{piece.Chart, piece.Version}] = piece.Digest
 		}
 		if isNew {
-			p.added[museumChart{piece.Chart, piece.Version}] = piece.Digest
+			p.pushed++
+			p.artifacts.keep(piece)
 		}
 		p.mu.Unlock()
 	}
@@ -148,32 +138,6 @@ func (s *stager) tag(p stage.Piece) (stage.Piece, error) {
 	return t, err
 }
 
-// listed waits until the museum lists what it was given: source-controller is to
-// find it in the index when it looks.
-func (s *stager) listed(ctx context.Context, tenant string, added held) error {
-	if len(added) == 0 {
-		return nil
-	}
-	var missing string
-	err := poll(ctx, tick, listedWithin, nil, func() (bool, error) {
-		h, err := s.museum.Held(ctx, tenant)
-		if err != nil {
-			return false, err
-		}
-		for c, digest := range added {
-			if h[c] != digest {
-				missing = c.Name + " " + c.Version
-				return false, nil
-			}
-		}
-		return true, nil
-	})
-	if errors.Is(err, errPatience) {
-		return unavailable("ChartMuseum took chart %s and does not list it after %s", missing, listedWithin)
-	}
-	return err
-}
-
 // deleted empties the repository of a group that is gone, but for what HelmCharts need
 // that nobody owns: those of a group that went alone.
 func (s *stager) deleted(ctx context.Context, r events.Rollout) error {
@@ -216,11 +180,11 @@ func (s *stager) orphans(ctx context.Context, group string) (map[museumChart]boo
 	}
 	out := map[museumChart]bool{}
 	for i := range list.Items {
-		var h sourcev1.HelmChart
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(list.Items[i].Object, &h); err != nil {
-			return nil, fmt.Errorf("reading HelmChart %s: %w", list.Items[i].GetName(), err)
+		h, err := helmChart(&list.Items[i])
+		if err != nil {
+			return nil, err
 		}
-		if len(h.OwnerReferences) == 0 && !leaving(&h) {
+		if len(h.OwnerReferences) == 0 && !leaving(h) {
 			out[museumChart{h.Spec.Chart, h.Spec.Version}] = true
 		}
 	}

@@ -1,17 +1,17 @@
 // Package stager is the shell around the core in stage: when a group is desired it
 // fetches the charts of its applications, splits them, puts the pieces into the
-// staging repository (ChartMuseum), and has source-controller fetch them from there,
-// so that a HelmRelease finds its chart in the cluster.
+// staging repository (ChartMuseum), and serves them from there, so that a HelmRelease
+// finds its chart in the cluster.
 package stager
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"log/slog"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -24,7 +24,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
-	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -50,13 +49,13 @@ const (
 
 type options struct {
 	museumURL       string
-	stagingURL      string
+	artifactAddr    string
+	artifactURL     string
 	stagingSecret   string
 	credentials     string
 	allowPrivate    bool
 	workers         int
 	cacheMiB        int64
-	patience        time.Duration
 	allowHosts      []string
 	plainHosts      []string
 	collectEvery    time.Duration
@@ -73,36 +72,34 @@ func New() service.Service {
 		Short: "Stage the charts of groups",
 		Long: `The stager fetches the charts of an ApplicationGroup from their registries, splits
 those whose subcharts are released on their own, and pushes what comes out to
-ChartMuseum, into a repository of the group's own. It makes a Flux HelmRepository
-and HelmCharts of that and waits until source-controller has them.
+ChartMuseum, into a repository of the group's own. It makes Flux HelmCharts of that,
+and serves their archives to helm-controller.
 
 What cannot be staged is said in the condition Staged. What was staged and is needed by
 no revision, no HelmRelease and no rollout is removed after a while.
 
 Any number of replicas may run side by side. A temporary directory has to be writable.`,
 		Example: `  # Against servers that listen on this machine, with charts on it too
-  orkestra-stager --kubeconfig ~/.kube/config --chartmuseum-url http://127.0.0.1:8088 --allow-private-registries
+  orkestra-stager --kubeconfig ~/.kube/config --chartmuseum-url http://127.0.0.1:8088 --artifact-url http://127.0.0.1:9790 --allow-private-registries
 
-  # A ChartMuseum that asks who it is, and the Secret by which source-controller tells it
-  orkestra-stager --chartmuseum-url http://chartmuseum:8080 --staging-credentials /etc/orkestra/chartmuseum --staging-secret orkestra-chartmuseum
-
-  # source-controller reaches ChartMuseum under another name
-  orkestra-stager --chartmuseum-url http://127.0.0.1:8088 --staging-url http://chartmuseum.orkestra:8080
+  # A ChartMuseum that asks who it is, and the Secret that its password is mounted from
+  orkestra-stager --chartmuseum-url http://chartmuseum:8080 --artifact-url http://orkestra-stager.orkestra.svc \
+    --staging-credentials /etc/orkestra/chartmuseum --staging-secret orkestra-chartmuseum
 
   # Only charts of these registries, one of which is in the cluster and has no TLS
-  orkestra-stager --chartmuseum-url http://chartmuseum:8080 --allow-private-registries \
+  orkestra-stager --chartmuseum-url http://chartmuseum:8080 --artifact-url http://orkestra-stager.orkestra.svc --allow-private-registries \
     --allow-hosts ghcr.io --allow-hosts '*.example.com' --allow-hosts registry.infra --plain-http-hosts registry.infra:5000`,
 		AddFlags: func(fs *pflag.FlagSet) {
 			fs.StringVar(&o.museumURL, "chartmuseum-url", "", "ChartMuseum that holds the staged charts (started with --depth=1)")
 			fs.StringVar(&o.credentials, "staging-credentials", "", "directory with the files username and password for ChartMuseum, such as a mounted Secret; they are read for each request (default: it is not asked for any)")
-			fs.StringVar(&o.stagingSecret, "staging-secret", "", "Secret in --namespace with the keys username and password, by which source-controller reads from ChartMuseum (default: none)")
-			fs.StringVar(&o.stagingURL, "staging-url", "", "the same ChartMuseum as source-controller reaches it (default: --chartmuseum-url)")
+			fs.StringVar(&o.stagingSecret, "staging-secret", "", "Secret in --namespace that --staging-credentials is mounted from, which no group may have shown to another host (default: none)")
+			fs.StringVar(&o.artifactAddr, "artifact-addr", ":9790", "address at which staged charts are served to helm-controller, in plain HTTP")
+			fs.StringVar(&o.artifactURL, "artifact-url", "", "URL at which helm-controller reaches --artifact-addr, of any replica: that of a Service")
 			fs.BoolVar(&o.allowPrivate, "allow-private-registries", false, "fetch charts from loopback, link-local and private addresses too, and through a proxy")
 			fs.StringSliceVar(&o.allowHosts, "allow-hosts", nil, "the only hosts that charts, their indexes, proofs and tokens may come from, exact (ghcr.io) or all below a name (*.example.com); may be given several times (default: any host)")
 			fs.StringSliceVar(&o.plainHosts, "plain-http-hosts", nil, "host, or host:port, of an OCI registry without TLS; may be given several times")
 			fs.IntVar(&o.workers, "workers", 4, "groups that are staged side by side")
-			fs.Int64Var(&o.cacheMiB, "chart-cache-size", 64, "MiB of charts to keep in memory, packed, and as many again unpacked")
-			fs.DurationVar(&o.patience, "ready-timeout", 30*time.Second, "how long source-controller may go without making a chart of a group ready before that is called a failure (and tried again)")
+			fs.Int64Var(&o.cacheMiB, "chart-cache-size", 64, "MiB of charts to keep in memory, packed, as many again unpacked, and a quarter of that as they are served")
 			fs.DurationVar(&o.collectEvery, "collect-every", 10*time.Minute, "how often to look for staged charts that nothing needs any more; 0 keeps them")
 			fs.DurationVar(&o.announceEvery, "announce-every", time.Minute, "how often to look for charts in ChartMuseum that are new, and to say so; 0 says nothing")
 			fs.StringSliceVar(&o.announceTenants, "announce-tenants", nil, "repository paths in ChartMuseum to look at beside those of the groups; may be given several times")
@@ -114,16 +111,13 @@ Any number of replicas may run side by side. A temporary directory has to be wri
 		// Revisions and releases are looked at now and then.
 		Uncached: []client.Object{
 			&v1alpha1.ApplicationGroup{}, &corev1.Secret{}, &corev1.ConfigMap{}, &appsv1.ControllerRevision{}, &helmv2.HelmRelease{},
+			&sourcev1.HelmRepository{},
 		},
 		Cache: func(namespace string) cache.Options {
-			ours := cache.ByObject{
+			return cache.Options{ByObject: map[client.Object]cache.ByObject{&sourcev1.HelmChart{}: {
 				Namespaces: map[string]cache.Config{namespace: {}},
 				Label:      labels.SelectorFromSet(labels.Set{v1alpha1.LabelHeritage: v1alpha1.Heritage}),
-			}
-			return cache.Options{ByObject: map[client.Object]cache.ByObject{
-				&sourcev1.HelmChart{}:      ours,
-				&sourcev1.HelmRepository{}: ours,
-			}}
+			}}}
 		},
 		Setup: func(ctx context.Context, e *service.Env) error { return o.setup(ctx, e) },
 	}
@@ -134,7 +128,13 @@ func (o *options) validate() error {
 	if o.museumURL == "" {
 		errs = append(errs, errors.New("--chartmuseum-url is missing: it is where staged charts go"))
 	}
-	for flag, raw := range map[string]string{"--chartmuseum-url": o.museumURL, "--staging-url": o.stagingURL} {
+	if o.artifactURL == "" {
+		errs = append(errs, errors.New("--artifact-url is missing: it is where helm-controller fetches staged charts, http://<Service>.<namespace>.svc in a cluster"))
+	}
+	if _, err := net.ResolveTCPAddr("tcp", o.artifactAddr); err != nil {
+		errs = append(errs, fmt.Errorf("--artifact-addr %q: want host:port or :port", o.artifactAddr))
+	}
+	for flag, raw := range map[string]string{"--chartmuseum-url": o.museumURL, "--artifact-url": o.artifactURL} {
 		if raw == "" {
 			continue
 		}
@@ -155,9 +155,6 @@ func (o *options) validate() error {
 	}
 	if o.cacheMiB < 1 {
 		errs = append(errs, fmt.Errorf("--chart-cache-size %d: want at least 1", o.cacheMiB))
-	}
-	if o.patience < time.Second {
-		errs = append(errs, fmt.Errorf("--ready-timeout %s: want at least 1s", o.patience))
 	}
 	for flag, hosts := range map[string][]string{"--allow-hosts": o.allowHosts, "--plain-http-hosts": o.plainHosts} {
 		for _, host := range hosts {
@@ -185,13 +182,19 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 	if _, _, err := as.read(); err != nil {
 		return err
 	}
-	museums, err := hosts(o.museumURL, o.stagingURL)
-	if err != nil {
-		return err
-	}
 	museum, err := newMuseum(o.museumURL, as)
 	if err != nil {
 		return err
+	}
+	served, err := newArtifacts(museum, o.artifactURL, o.cacheMiB<<18, e.Log)
+	if err != nil {
+		return err
+	}
+	if err := e.Registerer.Register(served.total); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
+	if err := e.Manager.Add(served.listen(o.artifactAddr)); err != nil {
+		return fmt.Errorf("adding who serves staged charts: %w", err)
 	}
 	s := &stager{
 		client: e.Manager.GetClient(),
@@ -204,29 +207,18 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 		tagged:    lru.New[stage.Piece](o.cacheMiB << 20),
 		slots:     make(chan struct{}, splitting),
 		namespace: e.Namespace,
-		staging:   stage.Staging{URL: cmp.Or(o.stagingURL, o.museumURL), Secret: o.stagingSecret},
-		guard:     guard{login: as, secret: client.ObjectKey{Namespace: e.Namespace, Name: o.stagingSecret}, hosts: museums},
-		patience:  o.patience,
-		bells:     &bells{},
+		artifacts: served,
+		guard:     guard{login: as, secret: client.ObjectKey{Namespace: e.Namespace, Name: o.stagingSecret}, host: museum.base.Host},
+		patience:  patience,
 		now:       time.Now,
 		log:       e.Log,
 	}
 	// Begin to watch now, rather than in the first rollout.
-	for _, kind := range []client.Object{&sourcev1.HelmChart{}, &sourcev1.HelmRepository{}} {
-		informer, err := e.Manager.GetCache().GetInformer(ctx, kind, cache.BlockUntilSynced(false))
-		if err != nil {
-			return fmt.Errorf("watching %T: %w", kind, err)
-		}
-		if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-			AddFunc: s.bells.ring, UpdateFunc: func(_, o any) { s.bells.ring(o) }, DeleteFunc: s.bells.ring,
-		}); err != nil {
-			return fmt.Errorf("watching %T: %w", kind, err)
-		}
+	if _, err := e.Manager.GetCache().GetInformer(ctx, &sourcev1.HelmChart{}, cache.BlockUntilSynced(false)); err != nil {
+		return fmt.Errorf("watching HelmCharts: %w", err)
 	}
-	if o.stagingSecret != "" {
-		if err := e.Manager.Add(manager.RunnableFunc(s.keepAligned)); err != nil {
-			return fmt.Errorf("adding the look at HelmRepositories: %w", err)
-		}
+	if err := e.Manager.Add(manager.RunnableFunc(s.keepServed)); err != nil {
+		return fmt.Errorf("adding the look at HelmCharts: %w", err)
 	}
 	if o.collectEvery > 0 {
 		c := &collector{stager: s, every: o.collectEvery, grace: o.collectGrace}
@@ -245,8 +237,7 @@ func (o *options) setup(ctx context.Context, e *service.Env) error {
 
 // stager is what handling an event takes.
 type stager struct {
-	// client reads groups and Secrets live, and our HelmCharts and HelmRepositories
-	// from informers.
+	// client reads groups and Secrets live, and our HelmCharts from an informer.
 	client   client.Client
 	registry registry.Registry
 	museum   museum
@@ -256,17 +247,14 @@ type stager struct {
 	tagged *lru.Cache[stage.Piece]
 	// slots of those who open or split a chart.
 	slots chan struct{}
-	// namespace of HelmCharts and HelmRepositories.
+	// namespace of HelmCharts.
 	namespace string
-	// staging is the staging repository as source-controller knows it, guard what keeps
-	// its password from other hosts.
-	staging  stage.Staging
-	guard    guard
-	patience time.Duration
-	// bells ring when a HelmChart or a HelmRepository has changed; nil where nobody rings.
-	bells *bells
-	now   func() time.Time
-	log   *slog.Logger
+	// artifacts are served; guard keeps the password of the staging repository from other hosts.
+	artifacts *artifacts
+	guard     guard
+	patience  time.Duration
+	now       func() time.Time
+	log       *slog.Logger
 }
 
 func (s *stager) handle(ctx context.Context, f events.Fact) ([]events.Fact, error) {

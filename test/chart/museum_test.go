@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -42,20 +43,18 @@ func object(t *testing.T, all []*unstructured.Unstructured, kind, name string, i
 	}
 }
 
-// ChartMuseum, the stager and the HelmRepositories go by one Secret, or source-controller by one of its own.
+// ChartMuseum and the stager go by one Secret, and nobody else does.
 func TestMuseumPassword(t *testing.T) {
 	const external = "chartmuseum: {bundled: false, external: {url: \"https://charts.example.com\"}"
 	for name, tt := range map[string]struct {
-		values string
-		// secret of the stager, and reader of source-controller.
-		secret, reader string
-		bundled        bool
+		values  string
+		secret  string
+		bundled bool
 	}{
-		"Bundled":  {values: "{}", secret: "orkestra-chartmuseum", reader: "orkestra-chartmuseum", bundled: true},
-		"OneOwn":   {values: "chartmuseum: {auth: {secret: museum}}", secret: "museum", reader: "museum", bundled: true},
-		"Open":     {values: "chartmuseum: {auth: {anonymousGet: true}}", secret: "orkestra-chartmuseum", reader: "orkestra-chartmuseum", bundled: true},
-		"External": {values: external + ", auth: {secret: museum}}", secret: "museum", reader: "museum"},
-		"Reader":   {values: external + ", auth: {secret: museum, readSecret: reader}}", secret: "museum", reader: "reader"},
+		"Bundled":  {values: "{}", secret: "orkestra-chartmuseum", bundled: true},
+		"OneOwn":   {values: "chartmuseum: {auth: {secret: museum}}", secret: "museum", bundled: true},
+		"Open":     {values: "chartmuseum: {auth: {anonymousGet: true}}", secret: "orkestra-chartmuseum", bundled: true},
+		"External": {values: external + ", auth: {secret: museum}}", secret: "museum"},
 		"Nobody":   {values: external + "}"},
 	} {
 		for mode, component := range map[string]string{"services": "stager", "single": "single"} {
@@ -79,7 +78,7 @@ func TestMuseumPassword(t *testing.T) {
 				}
 				var want []string
 				if tt.secret != "" {
-					want = []string{"--staging-credentials=/etc/orkestra/chartmuseum", "--staging-secret=" + tt.reader}
+					want = []string{"--staging-credentials=/etc/orkestra/chartmuseum", "--staging-secret=" + tt.secret}
 				}
 				if diff := cmp.Diff(want, flags); diff != "" {
 					t.Errorf("flags (-want +got):\n%s", diff)
@@ -89,6 +88,31 @@ func TestMuseumPassword(t *testing.T) {
 				}
 				museumPod(t, all, tt.bundled, tt.secret, name == "Open")
 			})
+		}
+	}
+}
+
+// helm-controller is told to fetch staged charts from a Service, which leads to who serves them.
+func TestChartsAreServedByAService(t *testing.T) {
+	for mode, component := range map[string]string{"services": "stager", "single": "single"} {
+		all, err := render(t, map[string]any{"mode": mode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var service corev1.Service
+		object(t, all, "Service", "orkestra-stager", &service)
+		var stager appsv1.Deployment
+		object(t, all, "Deployment", "orkestra-"+component, &stager)
+		for name, value := range service.Spec.Selector {
+			if stager.Spec.Template.Labels[name] != value {
+				t.Errorf("%s: the Service is of %v, and the pods have %v", mode, service.Spec.Selector, stager.Spec.Template.Labels)
+			}
+		}
+		c, port := stager.Spec.Template.Spec.Containers[0], service.Spec.Ports[0]
+		at := slices.IndexFunc(c.Ports, func(p corev1.ContainerPort) bool { return p.Name == port.TargetPort.StrVal })
+		if at < 0 || port.Port != 80 || !slices.Contains(c.Args, fmt.Sprintf("--artifact-addr=:%d", c.Ports[at].ContainerPort)) ||
+			!slices.Contains(c.Args, "--artifact-url=http://orkestra-stager.orkestra.svc") {
+			t.Errorf("%s: the Service leads to %v, and the arguments are %v", mode, c.Ports, c.Args)
 		}
 	}
 }

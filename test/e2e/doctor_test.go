@@ -14,9 +14,9 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
-	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
@@ -113,13 +113,12 @@ func TestDoctorFindsEachFault(t *testing.T) {
 		"StreamChanged":    {put: streamChanged, want: []string{"stream-drift"}},
 		"DeadLetter":       {put: deadLetter, want: []string{"dead-letters"}},
 		"ChartMuseumDown":  {put: stopped("chartmuseum"), want: []string{"chartmuseum-unreachable"}},
-		"PasswordGone":     {put: passwordGone, want: []string{"staging-secret-missing"}, also: []string{"repository-not-ready", "staging-unavailable"}},
 		"WebhookAway":      {put: webhook(func(c *admissionregistrationv1.WebhookClientConfig) { c.URL = new("https://127.0.0.1:1/validate") }), want: []string{"webhook-unreachable"}},
 		"WebhookDistrust":  {put: webhook(func(c *admissionregistrationv1.WebhookClientConfig) { c.CABundle = nil }), want: []string{"webhook-unreachable"}},
 		"PermissionTaken":  {put: permissionTaken, want: []string{"permission-missing"}},
 		"ArgoStopped":      {put: withGroup("doctorargo", "workflow-controller"), want: []string{"argo-silent"}},
 		"HelmStopped":      {put: withGroup("doctorhelm", "helm-controller"), want: []string{"helm-silent"}},
-		"SourceStopped":    {put: withGroup("doctorsource", "source-controller"), want: []string{"source-silent"}, also: []string{"staging-unavailable"}},
+		"ChartNotServed":   {put: notServed("doctorserved"), want: []string{"chart-not-served", "service-not-ready"}, also: []string{"consumer-away"}},
 		"RegistryAway":     {put: registryAway, want: []string{"registry-unreachable"}},
 		"GroupStays":       {put: groupStays, want: []string{"group-stays", "release-stays"}, also: []string{"left-behind"}, flags: stuck},
 		"ReceiverNotReady": {put: receiverNotReady, want: []string{"receiver-not-ready"}},
@@ -221,8 +220,19 @@ func policyGone(t *testing.T) func() {
 	return remade(t, &admissionregistrationv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: fencePolicy}})
 }
 
-func passwordGone(t *testing.T) func() {
-	return remade(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: stack.Namespace, Name: stack.MuseumSecret}})
+// notServed takes away what a HelmChart offers, while nobody is there who would mend that.
+func notServed(group string) func(t *testing.T) func() {
+	return func(t *testing.T) func() {
+		t.Helper()
+		s := serve(t)
+		add(t, s, "small", "1.0.0", configMapChart())
+		create(t, chain(group, s.URL, 1))
+		awaitReady(t, group, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
+		mend := stopped("stager", "stager-2")(t)
+		chart := helmChart(t, group)
+		must(t, env.client.Status().Patch(t.Context(), chart, client.RawPatch(types.MergePatchType, []byte(`{"status":{"artifact":null}}`))))
+		return mend
+	}
 }
 
 func policyUnbound(t *testing.T) func() {

@@ -14,8 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -147,41 +149,132 @@ func TestStagingPasswordGoesNowhereElse(t *testing.T) {
 	}
 }
 
-// A HelmRepository that has lost its Secret, or was made before there was one, is given it
-// without a rollout of its group.
-func TestSourcesFollowThePassword(t *testing.T) {
-	const group = "followed"
+// helmChart is the only one of a group.
+func helmChart(t *testing.T, group string) *sourcev1.HelmChart {
+	t.Helper()
+	var list sourcev1.HelmChartList
+	if err := env.client.List(t.Context(), &list, client.InNamespace(stack.Namespace), client.MatchingLabels{v1alpha1.LabelOwner: group}); err != nil {
+		t.Fatal(err)
+	}
+	if len(list.Items) != 1 {
+		t.Fatalf("%d HelmCharts, want one", len(list.Items))
+	}
+	return &list.Items[0]
+}
+
+// fetch asks the stager for an archive, as helm-controller does, who has no password.
+func fetch(t *testing.T, url string) (status int, answer []byte) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if answer, err = io.ReadAll(resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, answer
+}
+
+// A staged chart is served to who knows its digest, and only to those.
+func TestStagedChartsAreServed(t *testing.T) {
+	const group = "served"
 	s := serve(t)
 	add(t, s, "small", "1.0.0", configMapChart())
 	create(t, chain(group, s.URL, 1))
 	awaitReady(t, group, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
-	repo := helmRepository(t, group)
-	if repo.Spec.SecretRef == nil || repo.Spec.SecretRef.Name != stack.MuseumSecret {
-		t.Fatalf("it names no Secret, or another: %+v", repo.Spec.SecretRef)
-	}
-	if err := env.client.Patch(t.Context(), repo, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"secretRef":null}}`))); err != nil {
+	chart := helmChart(t, group)
+	url := chart.Status.Artifact.URL
+	_, want, err := toMuseum(t.Context(), http.MethodGet, "/"+group+"/charts/small-1.0.0.tgz", museumPassword(t), nil)
+	if err != nil {
 		t.Fatal(err)
 	}
+	if status, got := fetch(t, url); status != http.StatusOK || !bytes.Equal(got, want) {
+		t.Errorf("%d, and %d bytes of %d", status, len(got), len(want))
+	}
+	sum := strings.TrimPrefix(chart.Status.Artifact.Digest, "sha256:")
+	if status, got := fetch(t, strings.Replace(url, sum, strings.Repeat("0", len(sum)), 1)); status != http.StatusNotFound || bytes.Equal(got, want) {
+		t.Errorf("who guesses gets it: %d", status)
+	}
+
+	// Both replicas are started anew, and have nothing in memory: ChartMuseum has it.
 	for _, p := range processes(t, "stager") {
 		if err := errors.Join(p.Stop(t.Context()), p.Start(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, 30*time.Second, "the HelmRepository to name the Secret again", func(context.Context) error {
-		if repo := helmRepository(t, group); repo.Spec.SecretRef == nil || repo.Spec.SecretRef.Name != stack.MuseumSecret {
-			return fmt.Errorf("%+v", repo.Spec.SecretRef)
+	if status, got := fetch(t, url); status != http.StatusOK || !bytes.Equal(got, want) {
+		t.Errorf("after a restart: %d, and %d bytes of %d", status, len(got), len(want))
+	}
+}
+
+// Somebody resumes a HelmChart: source-controller cannot fetch it, and takes away what it offers. The stager mends that, and the
+// release is ready all the time, or again.
+func TestResumedChartIsMended(t *testing.T) {
+	const group = "resumed"
+	s := serve(t)
+	add(t, s, "small", "1.0.0", configMapChart())
+	create(t, chain(group, s.URL, 1))
+	awaitReady(t, group, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
+	before := helmChart(t, group)
+	must(t, env.client.Patch(t.Context(), helmChart(t, group), client.RawPatch(types.MergePatchType, []byte(`{"spec":{"suspend":false}}`))))
+	eventually(t, time.Minute, "source-controller to take it up", func(context.Context) error {
+		if c := helmChart(t, group); c.Status.Artifact != nil {
+			return errors.New("it still offers " + c.Status.Artifact.URL)
 		}
 		return nil
 	})
+	eventually(t, 3*time.Minute, "the stager to mend it", func(context.Context) error {
+		if c := helmChart(t, group); !c.Spec.Suspend || c.Status.Artifact == nil || c.Status.Artifact.URL != before.Status.Artifact.URL {
+			return fmt.Errorf("%+v", c.Status)
+		}
+		return nil
+	})
+	awaitReady(t, group, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
 }
 
-func helmRepository(t *testing.T, group string) *sourcev1.HelmRepository {
-	t.Helper()
-	var r sourcev1.HelmRepository
-	if err := env.client.Get(t.Context(), client.ObjectKey{Namespace: stack.Namespace, Name: group}, &r); err != nil {
-		t.Fatal(err)
+// What an earlier Orkestra left to source-controller, with the HelmRepository that it needs, is served by the stager after its
+// next start, and the HelmRepository goes.
+func TestSourcesOfAnEarlierRelease(t *testing.T) {
+	const group = "earlier"
+	s := serve(t)
+	add(t, s, "small", "1.0.0", configMapChart())
+	create(t, chain(group, s.URL, 1))
+	awaitReady(t, group, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
+	stagers := processes(t, "stager")
+	for _, p := range stagers {
+		must(t, p.Stop(t.Context()))
 	}
-	return &r
+	chart := helmChart(t, group)
+	url := chart.Status.Artifact.URL
+	repo := &sourcev1.HelmRepository{
+		ObjectMeta: metav1.ObjectMeta{Namespace: stack.Namespace, Name: group, Labels: chart.Labels, OwnerReferences: chart.OwnerReferences},
+		Spec: sourcev1.HelmRepositorySpec{
+			URL: env.vars["CHARTMUSEUM_URL"] + "/" + group, Interval: metav1.Duration{Duration: time.Hour}, SecretRef: &meta.LocalObjectReference{Name: stack.MuseumSecret},
+		},
+	}
+	must(t, env.client.Create(t.Context(), repo))
+	must(t, env.client.Patch(t.Context(), chart, client.RawPatch(types.MergePatchType,
+		fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}},"spec":{"suspend":null}}`, v1alpha1.AnnotationDigest))))
+	eventually(t, time.Minute, "source-controller to fetch it", func(context.Context) error {
+		if c := helmChart(t, group); c.Status.Artifact == nil || c.Status.Artifact.URL == url {
+			return fmt.Errorf("%+v", c.Status)
+		}
+		return nil
+	})
+	for _, p := range stagers {
+		must(t, p.Start(t.Context()))
+	}
+	eventually(t, time.Minute, "the stager to serve it", func(ctx context.Context) error {
+		if c := helmChart(t, group); !c.Spec.Suspend || c.Status.Artifact == nil || c.Status.Artifact.URL != url {
+			return fmt.Errorf("%+v", c.Status)
+		}
+		if err := env.client.Get(ctx, client.ObjectKeyFromObject(repo), repo); !apierrors.IsNotFound(err) {
+			return fmt.Errorf("the HelmRepository is there: %w", err)
+		}
+		return nil
+	})
+	awaitReady(t, group, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
 }
 
 // The password is changed while all runs: the stager reads the new one, and goes on.

@@ -55,6 +55,7 @@ func newSingle(t *testing.T) *single {
 	s.args = []string{
 		"serve", "--all", "--data-dir", filepath.Join(dir, "data"), "--chartmuseum-url", env.vars["CHARTMUSEUM_URL"],
 		"--staging-credentials", env.vars["CHARTMUSEUM_CREDENTIALS"], "--staging-secret", stack.MuseumSecret,
+		"--artifact-addr", strings.TrimPrefix(env.vars["ORKESTRA_ARTIFACT_URL"], "http://"), "--artifact-url", env.vars["ORKESTRA_ARTIFACT_URL"],
 		"--allow-private-registries", "--health-addr", s.health, "--metrics-addr", freeAddress(t), "--nats-addr", s.nats,
 	}
 	t.Cleanup(func() {

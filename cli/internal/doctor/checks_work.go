@@ -111,7 +111,7 @@ func flux(v *visit) {
 		}
 	}
 	v.helm()
-	v.source()
+	v.served()
 	if v.detail == "" {
 		v.say("%d releases, %d charts", len(v.Releases.Value), len(v.Charts.Value))
 	}
@@ -146,25 +146,23 @@ func (v *visit) helm() {
 	}
 }
 
-func (v *visit) source() {
-	if v.Charts.Err != nil || v.Repositories.Err != nil {
-		v.unseen("The sources of Flux", first(v.Charts.Err, v.Repositories.Err))
+// served looks at the HelmCharts that helm-controller installs from.
+func (v *visit) served() {
+	if v.Charts.Err != nil {
+		v.unseen("The HelmCharts", v.Charts.Err)
 		return
 	}
-	var silent []string
+	var without []string
 	for i := range v.Charts.Value {
-		if c := &v.Charts.Value[i]; c.DeletionTimestamp.IsZero() && looked(c.Status.ObservedGeneration, c.Status.Conditions) < c.Generation && v.older(c, unanswered) {
-			silent = append(silent, "HelmChart "+c.Name)
+		c := &v.Charts.Value[i]
+		offers := c.Status.Artifact != nil && c.Status.ObservedGeneration == c.Generation && apimeta.IsStatusConditionTrue(c.Status.Conditions, "Ready")
+		if c.DeletionTimestamp.IsZero() && !offers && v.older(c, unanswered) {
+			without = append(without, c.Name)
 		}
 	}
-	for i := range v.Repositories.Value {
-		if r := &v.Repositories.Value[i]; r.DeletionTimestamp.IsZero() && looked(r.Status.ObservedGeneration, r.Status.Conditions) < r.Generation && v.older(r, unanswered) {
-			silent = append(silent, "HelmRepository "+r.Name)
-		}
-	}
-	if len(silent) > 0 {
-		v.find(Problem, "source-silent", fmt.Sprintf("Flux's source-controller has not looked at %s, for more than %s.", some(silent), unanswered),
-			"No chart becomes installable, and groups stay at Staged=False.", "see that source-controller runs, and its log")
+	if len(without) > 0 {
+		v.find(Problem, "chart-not-served", fmt.Sprintf("HelmCharts offer no archive: %s.", some(without)),
+			"Releases that refer to them cannot be installed, and become not ready.", "see that the stager runs, and its log: it mends them within a minute")
 	}
 }
 
@@ -178,21 +176,10 @@ func first(errs ...error) error {
 }
 
 func registries(v *visit) {
-	v.say("%d repositories", len(v.Repositories.Value))
+	v.say("%d staged charts", len(v.Charts.Value))
 	for _, p := range v.Probes {
 		if p.Name == Shelf && p.Err != nil {
 			v.find(Problem, "chartmuseum-unreachable", fmt.Sprintf("ChartMuseum does not answer: %v", p.Err), "No chart can be staged.", "see that it runs; "+p.URL+" is what was asked")
-		}
-	}
-	for _, p := range v.Passwords {
-		v.password(p)
-	}
-	for i := range v.Repositories.Value {
-		r := &v.Repositories.Value[i]
-		c := apimeta.FindStatusCondition(r.Status.Conditions, "Ready")
-		if c != nil && c.Status == metav1.ConditionFalse {
-			v.find(Problem, "repository-not-ready", fmt.Sprintf("HelmRepository %s/%s (%s) is not ready: %s", r.Namespace, r.Name, r.Spec.URL, c.Message),
-				"source-controller cannot fetch the staged charts of that group.", "see that ChartMuseum runs, that source-controller reaches it, and, where it answers 401, that both have the same password")
 		}
 	}
 	for i := range v.Groups.Value {
@@ -204,27 +191,11 @@ func registries(v *visit) {
 		switch c.Reason {
 		case v1alpha1.ReasonStagingUnavailable:
 			v.find(Problem, "staging-unavailable", fmt.Sprintf("Group %s cannot be staged: %s", g.Name, c.Message), "No chart reaches the cluster.",
-				"see that ChartMuseum and source-controller run, and that the stager has ChartMuseum's password; it tries again by itself")
+				"see that ChartMuseum runs, and that the stager has its password; it tries again by itself")
 		case v1alpha1.ReasonRepositoryUnreachable, v1alpha1.ReasonAuthenticationFailed:
 			v.find(Problem, "registry-unreachable", fmt.Sprintf("Group %s cannot be staged: %s", g.Name, c.Message), "The registry is away, or refuses.",
 				"see that the stager reaches the registry, and that the Secret of authSecretRef is right; it tries again by itself")
 		}
-	}
-}
-
-// password by which source-controller reads staged charts.
-func (v *visit) password(p Password) {
-	name := v.Namespace + "/" + p.Name
-	const why = "ChartMuseum answers 401, and no chart can be staged or fetched."
-	switch {
-	case p.Err != nil:
-		v.unseen("Secret "+name+" with ChartMuseum's password", p.Err)
-	case p.Missing:
-		v.find(Problem, "staging-secret-missing", fmt.Sprintf("There is no Secret %s, which HelmRepositories name.", name), why,
-			"helm upgrade Orkestra's chart, which makes it, or make the Secret of chartmuseum.auth.secret")
-	case len(p.Lacks) > 0:
-		v.find(Problem, "staging-secret-incomplete", fmt.Sprintf("Secret %s has no %s.", name, strings.Join(p.Lacks, " and no ")), why,
-			"write the keys username and password, those of ChartMuseum")
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	fluxmeta "github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	"github.com/google/go-cmp/cmp"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -90,8 +91,9 @@ func healthy(t *testing.T) doctor.Facts {
 	f.Receivers.Value = []v1alpha1.Receiver{{ObjectMeta: meta("ci"), Status: v1alpha1.ReceiverStatus{Conditions: []metav1.Condition{condition("Ready", "True", "Ready", 0)}}}}
 	f.Workflows.Value = []wfv1.Workflow{{ObjectMeta: meta("shop-1"), Status: wfv1.WorkflowStatus{Phase: wfv1.WorkflowSucceeded}}}
 	f.Releases.Value = []helmv2.HelmRelease{{ObjectMeta: meta("web"), Status: helmv2.HelmReleaseStatus{ObservedGeneration: 2}}}
-	f.Charts.Value = []sourcev1.HelmChart{{ObjectMeta: meta("shop-web"), Status: sourcev1.HelmChartStatus{ObservedGeneration: 2}}}
-	f.Repositories.Value = []sourcev1.HelmRepository{{ObjectMeta: meta("shop"), Status: sourcev1.HelmRepositoryStatus{ObservedGeneration: 2}}}
+	f.Charts.Value = []sourcev1.HelmChart{{ObjectMeta: meta("shop-web"), Status: sourcev1.HelmChartStatus{
+		ObservedGeneration: 2, Artifact: &fluxmeta.Artifact{}, Conditions: []metav1.Condition{condition("Ready", "True", "Succeeded", time.Hour)},
+	}}}
 	f.Secrets.Value = []metav1.PartialObjectMetadata{{ObjectMeta: meta("shop-values")}}
 	return f
 }
@@ -122,21 +124,12 @@ func TestFindings(t *testing.T) {
 		"ScaledDown":     {"nobody is there", func(f *doctor.Facts) { f.Workloads.Value[1].Desired = 0 }, []string{"workload-scaled-down"}, doctor.Problem},
 		"NoWatcher":      {"a part of the pipeline is missing", func(f *doctor.Facts) { f.Workloads.Value = slices.Delete(f.Workloads.Value, 4, 5) }, []string{"service-missing"}, doctor.Problem},
 		"ProbeFails":     {"a service says that it waits", func(f *doctor.Facts) { f.Probes = []doctor.Probe{{Name: "intake", Err: errors.New("503")}} }, []string{"service-not-ready"}, doctor.Problem},
-		"NoPassword": {"the Secret is gone that repositories name", func(f *doctor.Facts) { f.Passwords = []doctor.Password{{Name: "museum", Missing: true}} },
-			[]string{"staging-secret-missing"}, doctor.Problem},
-		"HalfPassword": {"it needs both", func(f *doctor.Facts) {
-			f.Passwords = []doctor.Password{{Name: "museum", Lacks: []string{"username", "password"}}}
-		},
-			[]string{"staging-secret-incomplete"}, doctor.Problem},
-		"HiddenPassword": {"who may not read it is told, and nothing is wrong", func(f *doctor.Facts) {
-			f.Passwords = []doctor.Password{{Name: "museum", Err: errors.New("forbidden")}}
-		}, []string{"not-seen"}, doctor.Unknown},
-		"NoChartMuseum": {"it is no service of ours", func(f *doctor.Facts) { f.Probes = []doctor.Probe{{Name: doctor.Shelf, Err: errors.New("503")}} }, []string{"chartmuseum-unreachable"}, doctor.Problem},
-		"BusAway":       {"where it was said to be", func(f *doctor.Facts) { f.Bus.Err, f.BusGiven = errors.New("no servers"), true }, []string{"bus-unreachable"}, doctor.Problem},
-		"BusNotSeen":    {"where it is by default, and need not be", func(f *doctor.Facts) { f.Bus.Err = errors.New("no servers") }, []string{"bus-not-seen"}, doctor.Unknown},
-		"StorageFull":   {"80 percent is near", func(f *doctor.Facts) { f.Bus.Value.StoreBytes, f.Bus.Value.StoreLimit = 80, 100 }, []string{"storage-full"}, doctor.Problem},
-		"StreamFull":    {"the oldest go", func(f *doctor.Facts) { f.Bus.Value.Streams[0].MaxMessages = 8 }, []string{"stream-full"}, doctor.Problem},
-		"StreamForgets": {"less than a day is too short", func(f *doctor.Facts) { f.Bus.Value.Streams[0].MaxAge = time.Hour }, []string{"stream-forgetful"}, doctor.Problem},
+		"NoChartMuseum":  {"it is no service of ours", func(f *doctor.Facts) { f.Probes = []doctor.Probe{{Name: doctor.Shelf, Err: errors.New("503")}} }, []string{"chartmuseum-unreachable"}, doctor.Problem},
+		"BusAway":        {"where it was said to be", func(f *doctor.Facts) { f.Bus.Err, f.BusGiven = errors.New("no servers"), true }, []string{"bus-unreachable"}, doctor.Problem},
+		"BusNotSeen":     {"where it is by default, and need not be", func(f *doctor.Facts) { f.Bus.Err = errors.New("no servers") }, []string{"bus-not-seen"}, doctor.Unknown},
+		"StorageFull":    {"80 percent is near", func(f *doctor.Facts) { f.Bus.Value.StoreBytes, f.Bus.Value.StoreLimit = 80, 100 }, []string{"storage-full"}, doctor.Problem},
+		"StreamFull":     {"the oldest go", func(f *doctor.Facts) { f.Bus.Value.Streams[0].MaxMessages = 8 }, []string{"stream-full"}, doctor.Problem},
+		"StreamForgets":  {"less than a day is too short", func(f *doctor.Facts) { f.Bus.Value.Streams[0].MaxAge = time.Hour }, []string{"stream-forgetful"}, doctor.Problem},
 		"NoStream": {"nothing else is said of it", func(f *doctor.Facts) {
 			f.Bus.Value.Streams[0] = events.StreamCondition{Name: "ORKESTRA", Missing: true}
 		}, []string{"stream-missing"}, doctor.Problem},
@@ -161,10 +154,11 @@ func TestFindings(t *testing.T) {
 		"HelmAtWork": {"a long upgrade shows in a condition", func(f *doctor.Facts) {
 			f.Releases.Value[0].Status.ObservedGeneration, f.Releases.Value[0].Status.Conditions = 1, []metav1.Condition{condition("Reconciling", "True", "Progressing", time.Minute)}
 		}, nil, doctor.OK},
-		"SourceSilent": {"a chart that was not looked at", func(f *doctor.Facts) { f.Charts.Value[0].Status.ObservedGeneration = 1 }, []string{"source-silent"}, doctor.Problem},
-		"RepositoryFails": {"source-controller says so", func(f *doctor.Facts) {
-			f.Repositories.Value[0].Status.Conditions = []metav1.Condition{condition("Ready", "False", "Failed", 0)}
-		}, []string{"repository-not-ready"}, doctor.Problem},
+		"NoArtifact": {"somebody has resumed a chart", func(f *doctor.Facts) { f.Charts.Value[0].Status.Artifact = nil }, []string{"chart-not-served"}, doctor.Problem},
+		"NotOffered": {"its generation is another", func(f *doctor.Facts) { f.Charts.Value[0].Status.ObservedGeneration = 1 }, []string{"chart-not-served"}, doctor.Problem},
+		"JustMade": {"it may be in the making", func(f *doctor.Facts) {
+			f.Charts.Value[0].Status.Artifact, f.Charts.Value[0].CreationTimestamp = nil, ago(time.Second)
+		}, nil, doctor.OK},
 		"IntakeSilent":  {"a generation that nobody has accepted or refused", func(f *doctor.Facts) { group(f).Generation = 3 }, []string{"intake-silent"}, doctor.Problem},
 		"WatcherSilent": {"a generation that nobody has summed up", func(f *doctor.Facts) { group(f).Status.Conditions[1].ObservedGeneration = 1 }, []string{"watcher-silent"}, doctor.Problem},
 		"Stuck": {"longer than it may take", func(f *doctor.Facts) {

@@ -42,26 +42,13 @@ type Facts struct {
 	Policies  Seen[[]Policy]
 	Access    Seen[[]Access]
 
-	Groups       Seen[[]v1alpha1.ApplicationGroup]
-	Receivers    Seen[[]v1alpha1.Receiver]
-	Workflows    Seen[[]wfv1.Workflow]
-	Releases     Seen[[]helmv2.HelmRelease]
-	Charts       Seen[[]sourcev1.HelmChart]
-	Repositories Seen[[]sourcev1.HelmRepository]
+	Groups    Seen[[]v1alpha1.ApplicationGroup]
+	Receivers Seen[[]v1alpha1.Receiver]
+	Workflows Seen[[]wfv1.Workflow]
+	Releases  Seen[[]helmv2.HelmRelease]
+	Charts    Seen[[]sourcev1.HelmChart]
 	// Secrets that Orkestra has made: their metadata alone.
 	Secrets Seen[[]metav1.PartialObjectMetadata]
-	// Passwords that the repositories name, by name; an error of the repositories is not said again.
-	Passwords []Password
-}
-
-// Password is a Secret by which source-controller reads staged charts. What is in it is not kept.
-type Password struct {
-	Name string
-	// Err is why it could not be read.
-	Err error
-	// Missing: there is none. Lacks are the keys that it should have, and that are missing or empty.
-	Missing bool
-	Lacks   []string
 }
 
 // Server is what the API server says of itself.

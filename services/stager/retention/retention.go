@@ -19,7 +19,7 @@ type Chart struct {
 	Name, UID, ResourceVersion string
 	// Group is the UID of the group that owns it.
 	Group string
-	// Repository is the name of its HelmRepository, which is that of the group.
+	// Repository is the name of the group's tenant in ChartMuseum, which is that of the group.
 	Repository string
 	// Archive that it names in the group's staging repository.
 	Archive Archive
@@ -89,10 +89,24 @@ func Archives(stored map[Archive]time.Time, charts []Chart, group, repository st
 			old = append(old, a)
 		}
 	}
-	slices.SortFunc(old, func(a, b Archive) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version))
-	})
+	slices.SortFunc(old, Archive.compare)
 	return old
+}
+
+// Lost are the archives that HelmCharts of a group name and that are not stored, sorted.
+func Lost(stored map[Archive]time.Time, charts []Chart, group string) []Archive {
+	var lost []Archive
+	for _, c := range charts {
+		if _, ok := stored[c.Archive]; !ok && c.Group == group && !c.Leaving && !slices.Contains(lost, c.Archive) {
+			lost = append(lost, c.Archive)
+		}
+	}
+	slices.SortFunc(lost, Archive.compare)
+	return lost
+}
+
+func (a Archive) compare(b Archive) int {
+	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version))
 }
 
 // Revision is what a ControllerRevision of the compiler needs.

@@ -82,3 +82,16 @@ func TestRevisionOf(t *testing.T) {
 		t.Error("what is no revision is an error: it might need anything")
 	}
 }
+
+func TestLost(t *testing.T) {
+	a := func(name string) retention.Archive { return retention.Archive{Name: name, Version: "1"} }
+	chart := func(group, name string, leaving bool) retention.Chart {
+		return retention.Chart{Group: group, Archive: a(name), Leaving: leaving}
+	}
+	got := retention.Lost(map[retention.Archive]time.Time{a("there"): {}}, []retention.Chart{
+		chart("g", "there", false), chart("g", "z", false), chart("g", "lost", false), chart("g", "lost", false), chart("g", "going", true), chart("other", "theirs", false),
+	}, "g")
+	if diff := cmp.Diff([]retention.Archive{a("lost"), a("z")}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

@@ -19,7 +19,7 @@ func All() map[string]Installation {
 		"as it comes": {
 			Has: []string{
 				"Deployment orkestra-intake", "Deployment orkestra-watcher", "Deployment orkestra-topology", "StatefulSet orkestra-nats",
-				"StatefulSet orkestra-chartmuseum", "Deployment workflow-controller", "Deployment helm-controller", "Deployment source-controller",
+				"StatefulSet orkestra-chartmuseum", "Deployment workflow-controller", "Deployment helm-controller", "Deployment source-controller", "Service orkestra-stager",
 				"ValidatingWebhookConfiguration orkestra", "MutatingWebhookConfiguration orkestra", "Secret orkestra-webhook", "Secret orkestra-chartmuseum",
 				"CustomResourceDefinition applicationgroups.orkestra.azure.microsoft.com", "CustomResourceDefinition workflows.argoproj.io",
 				"CustomResourceDefinition helmreleases.helm.toolkit.fluxcd.io", "ValidatingAdmissionPolicy orkestra-helmrelease-fence",

@@ -15,9 +15,6 @@ import (
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/test/e2enode/realnode"
 )
@@ -64,22 +61,6 @@ func (i *installation) upgraded(t *testing.T) {
 	r.replaced(t, before)
 	r.arrived(t)
 	i.museumAnswers(t, http.StatusUnauthorized)
-	realnode.Poll(t, "HelmRepositories to name the password", func(ctx context.Context) error {
-		var repositories unstructured.UnstructuredList
-		repositories.SetGroupVersionKind(schema.GroupVersionKind{Group: "source.toolkit.fluxcd.io", Version: "v1", Kind: "HelmRepositoryList"})
-		if err := i.Client.List(ctx, &repositories, client.InNamespace(namespace)); err != nil {
-			return err
-		}
-		for _, repository := range repositories.Items {
-			if secret, _, err := unstructured.NestedString(repository.Object, "spec", "secretRef", "name"); err != nil || secret != "orkestra-chartmuseum" {
-				return fmt.Errorf("%s names Secret %q: %w", repository.GetName(), secret, err)
-			}
-		}
-		if len(repositories.Items) != len(r.groups) {
-			return fmt.Errorf("there are %d, want one for each group", len(repositories.Items))
-		}
-		return nil
-	})
 	r.remove(t)
 }
 

@@ -71,7 +71,8 @@ var doors = []struct {
 }{
 	{"nats", 4222, []string{"intake", "stager", "compiler", "executor", "watcher"}},
 	{"nats", 8222, nil},
-	{"chartmuseum", 8080, []string{"stager", "source-controller"}},
+	{"chartmuseum", 8080, []string{"stager"}},
+	{"stager", 9790, []string{"helm-controller"}},
 	{"source-controller", 9090, []string{"helm-controller"}},
 	// The API server and webhooks call from anywhere; probes are the kubelet's.
 	{"intake", 9443, []string{"stranger", "stager", "workflow-controller", "helm-controller", "source-controller"}},

@@ -94,12 +94,6 @@ func From(ctx context.Context, config *rest.Config, bus Bus, o Options) (doctor.
 		err := c.list(ctx, &list, here, made)
 		return list.Items, err
 	})
-	look(&l, &facts.Repositories, func(ctx context.Context) ([]sourcev1.HelmRepository, error) {
-		var list sourcev1.HelmRepositoryList
-		err := c.list(ctx, &list, here, made)
-		facts.Passwords = c.passwords(ctx, list.Items)
-		return list.Items, err
-	})
 	look(&l, &facts.Secrets, func(ctx context.Context) ([]metav1.PartialObjectMetadata, error) {
 		list := metav1.PartialObjectMetadataList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "SecretList"}}
 		err := c.list(ctx, &list, made)

@@ -168,13 +168,12 @@ topologySpreadConstraints:
 - --chartmuseum-url=http://{{ include "orkestra.name" $root }}-chartmuseum.{{ $root.Release.Namespace }}.svc:8080
 {{- else }}
 - --chartmuseum-url={{ $root.Values.chartmuseum.external.url }}
-{{- with $root.Values.chartmuseum.external.stagingURL }}
-- --staging-url={{ . }}
 {{- end }}
-{{- end }}
+- --artifact-addr=:9790
+- --artifact-url=http://{{ include "orkestra.name" $root }}-stager.{{ $root.Release.Namespace }}.svc
 {{- with include "orkestra.museumSecret" $root }}
 - --staging-credentials=/etc/orkestra/chartmuseum
-- --staging-secret={{ $root.Values.chartmuseum.auth.readSecret | default . }}
+- --staging-secret={{ . }}
 {{- end }}
 {{- else if eq $service "compiler" }}
 - --executor-image={{ include "orkestra.image" (list $root "orkestra-executor") }}
