@@ -36,8 +36,6 @@ const (
 	artifactIdle = 2 * time.Minute
 	// maxArtifactHeader of a request, in bytes.
 	maxArtifactHeader = 16 << 10
-	// artifactRetrySeconds is when to come again where ChartMuseum is away.
-	artifactRetrySeconds = "1"
 )
 
 // What became of a request for an archive, the label outcome of orkestra_stager_artifacts_total.
@@ -136,7 +134,7 @@ func (a *artifacts) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "there is no such chart", http.StatusNotFound)
 	case artifactUnavailable:
 		a.log.WarnContext(r.Context(), "a staged chart cannot be read", "group", want.tenant, "chart", want.chart.Name, "version", want.chart.Version, "error", err)
-		w.Header().Set("Retry-After", artifactRetrySeconds)
+		// helm-controller comes again after 5 s, then later and later, nine times; told when to come, it would give up sooner.
 		http.Error(w, "the staging repository does not answer", http.StatusServiceUnavailable)
 	default:
 		w.Header().Set("Content-Type", "application/gzip")

@@ -129,8 +129,8 @@ func TestArtifactsWaitForChartMuseum(t *testing.T) {
 	d := &depot{err: errors.New("away: user orkestra")}
 	_, get := newArtifactServer(t, d)
 	path := "/charts/shop/web/1.0.0/" + strings.TrimPrefix(archive.Digest([]byte("bytes")), "sha256:") + ".tgz"
-	if code, body, header := get(path); code != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || strings.Contains(body, "orkestra") {
-		t.Errorf("who asks is told to come again, and no more: %d %q %v", code, body, header)
+	if code, body, header := get(path); code != http.StatusServiceUnavailable || header.Get("Retry-After") != "" || strings.Contains(body, "orkestra") {
+		t.Errorf("who asks comes again, and is told no more: %d %q %v", code, body, header)
 	}
 	d.err, d.data = nil, map[string]string{"shop/web-1.0.0": "bytes"}
 	d.until = make(chan struct{})
