@@ -26,7 +26,7 @@ type phase struct {
 	// charts can be installed.
 	Seconds float64 `json:"seconds"`
 	// FetchedSeconds and PushedSeconds are when the last archive was downloaded, and the
-	// last pushed; what follows is source-controller's. 0 where there was none.
+	// last pushed; what follows is the API server's. 0 where there was none.
 	FetchedSeconds float64 `json:"fetchedSeconds"`
 	PushedSeconds  float64 `json:"pushedSeconds"`
 	// Downloads of archives, and pushes to ChartMuseum.
@@ -62,11 +62,11 @@ func (r report) markdown() string {
 
 One group with %d applications, each with a chart of %d KiB that does not compress: from
 the event that asks for the rollout to the one that says that every chart can be
-installed, its HelmChart ready. The API server, source-controller, ChartMuseum, NATS and
-the stager are the real ones, all on one machine with %d processors. `+"`make bench`"+` writes
+installed, its HelmChart ready. The API server, ChartMuseum, NATS and the
+stager are the real ones, all on one machine with %d processors. `+"`make bench`"+` writes
 this page; it fails where anything is downloaded or pushed that need not be. What comes
-after the last push is source-controller making artifacts, with Flux's default limits on
-what it may ask of the API server.
+after the last push is two writes for each chart, by which helm-controller finds it. The
+stager that was just started is reached under another URL, and writes each chart once.
 
 | | seconds | all fetched after | all pushed after | downloads | pushes | stager's peak memory |
 |---|---|---|---|---|---|---|
