@@ -224,10 +224,7 @@ func policyGone(t *testing.T) func() {
 func notServed(group string) func(t *testing.T) func() {
 	return func(t *testing.T) func() {
 		t.Helper()
-		s := serve(t)
-		add(t, s, "small", "1.0.0", configMapChart())
-		create(t, chain(group, s.URL, 1))
-		awaitReady(t, group, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
+		rollOutOne(t, group)
 		mend := stopped("stager", "stager-2")(t)
 		chart := helmChart(t, group)
 		must(t, env.client.Status().Patch(t.Context(), chart, client.RawPatch(types.MergePatchType, []byte(`{"status":{"artifact":null}}`))))

@@ -94,10 +94,7 @@ func bookinfo(t *testing.T) *v1alpha1.ApplicationGroup {
 // ChartMuseum lets nobody read or write who has not its password, and answers a probe.
 func TestChartMuseumAsksWhoItIs(t *testing.T) {
 	const group = "guarded"
-	s := serve(t)
-	add(t, s, "small", "1.0.0", configMapChart())
-	create(t, chain(group, s.URL, 1))
-	awaitReady(t, group, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
+	rollOutOne(t, group)
 	archive, err := repository.Pack("foreign", "1.0.0", configMapChart())
 	if err != nil {
 		t.Fatal(err)
@@ -149,6 +146,15 @@ func TestStagingPasswordGoesNowhereElse(t *testing.T) {
 	}
 }
 
+// rollOutOne is a group of one release.
+func rollOutOne(t *testing.T, group string) {
+	t.Helper()
+	s := serve(t)
+	add(t, s, "small", "1.0.0", configMapChart())
+	create(t, chain(group, s.URL, 1))
+	awaitReady(t, group, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
+}
+
 // helmChart is the only one of a group.
 func helmChart(t *testing.T, group string) *sourcev1.HelmChart {
 	t.Helper()
@@ -179,10 +185,7 @@ func fetch(t *testing.T, url string) (status int, answer []byte) {
 // A staged chart is served to who knows its digest, and only to those.
 func TestStagedChartsAreServed(t *testing.T) {
 	const group = "served"
-	s := serve(t)
-	add(t, s, "small", "1.0.0", configMapChart())
-	create(t, chain(group, s.URL, 1))
-	awaitReady(t, group, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
+	rollOutOne(t, group)
 	chart := helmChart(t, group)
 	url := chart.Status.Artifact.URL
 	_, want, err := toMuseum(t.Context(), http.MethodGet, "/"+group+"/charts/small-1.0.0.tgz", museumPassword(t), nil)
@@ -212,10 +215,7 @@ func TestStagedChartsAreServed(t *testing.T) {
 // release is ready all the time, or again.
 func TestResumedChartIsMended(t *testing.T) {
 	const group = "resumed"
-	s := serve(t)
-	add(t, s, "small", "1.0.0", configMapChart())
-	create(t, chain(group, s.URL, 1))
-	awaitReady(t, group, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
+	rollOutOne(t, group)
 	before := helmChart(t, group)
 	must(t, env.client.Patch(t.Context(), helmChart(t, group), client.RawPatch(types.MergePatchType, []byte(`{"spec":{"suspend":false}}`))))
 	eventually(t, time.Minute, "source-controller to take it up", func(context.Context) error {
@@ -237,10 +237,7 @@ func TestResumedChartIsMended(t *testing.T) {
 // next start, and the HelmRepository goes.
 func TestSourcesOfAnEarlierRelease(t *testing.T) {
 	const group = "earlier"
-	s := serve(t)
-	add(t, s, "small", "1.0.0", configMapChart())
-	create(t, chain(group, s.URL, 1))
-	awaitReady(t, group, time.Minute, metav1.ConditionTrue, v1alpha1.ReasonSucceeded)
+	rollOutOne(t, group)
 	stagers := processes(t, "stager")
 	for _, p := range stagers {
 		must(t, p.Stop(t.Context()))
