@@ -26,11 +26,11 @@ func identify(pid int) (identity, error) {
 	if err != nil {
 		return identity{}, err
 	}
-	_, ticks, err := stat(pid)
+	s, err := statOf(pid)
 	if err != nil {
 		return identity{}, err
 	}
-	return identity{PID: pid, Ticks: ticks, Boot: boot}, nil
+	return identity{PID: pid, Ticks: s.ticks, Boot: boot}, nil
 }
 
 // running tells whether that very process is alive. One that has ended and that nobody has collected yet is not.
@@ -42,14 +42,14 @@ func (i identity) running() (bool, error) {
 	if i.PID <= 0 || i.Boot != boot {
 		return false, nil
 	}
-	state, ticks, err := stat(i.PID)
+	s, err := statOf(i.PID)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	return ticks == i.Ticks && state != 'Z' && state != 'X', nil
+	return s.ticks == i.Ticks && !s.ended(), nil
 }
 
 var bootID = sync.OnceValues(func() (string, error) {
@@ -60,32 +60,47 @@ var bootID = sync.OnceValues(func() (string, error) {
 	return string(bytes.TrimSpace(b)), nil
 })
 
-func stat(pid int) (state byte, ticks uint64, err error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, 0, fmt.Errorf("looking at process %d: %w", pid, err)
-	}
-	state, ticks, err = parseStat(string(b))
-	if err != nil {
-		return 0, 0, fmt.Errorf("looking at process %d: %w", pid, err)
-	}
-	return state, ticks, nil
+// stat is what proc_pid_stat(5) says of a process.
+type stat struct {
+	state   byte   // field 3
+	threads int    // field 20
+	ticks   uint64 // field 22: when it began
 }
 
-// parseStat reads the state (field 3 of proc_pid_stat(5)) and the start time (field 22). Field 2 is the name in
-// parentheses, and may itself hold blanks and parentheses, so fields are counted from the last one.
-func parseStat(line string) (state byte, ticks uint64, err error) {
+// ended tells whether nothing of the process is left but its number. Its first thread may end before the others, and is a
+// zombie then: they still have its ports.
+func (s stat) ended() bool { return s.state == 'X' || s.state == 'Z' && s.threads <= 1 }
+
+func statOf(pid int) (stat, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return stat{}, fmt.Errorf("looking at process %d: %w", pid, err)
+	}
+	s, err := parseStat(string(b))
+	if err != nil {
+		return stat{}, fmt.Errorf("looking at process %d: %w", pid, err)
+	}
+	return s, nil
+}
+
+// parseStat reads a line of proc_pid_stat(5). Field 2 is the name in parentheses, and may itself hold blanks and
+// parentheses, so fields are counted from the last one.
+func parseStat(line string) (s stat, err error) {
 	i := strings.LastIndexByte(line, ')')
 	if i < 0 {
-		return 0, 0, fmt.Errorf("parsing %q: no name in parentheses", line)
+		return stat{}, fmt.Errorf("parsing %q: no name in parentheses", line)
 	}
 	fields := strings.Fields(line[i+1:])
 	if len(fields) < 20 || len(fields[0]) != 1 {
-		return 0, 0, fmt.Errorf("parsing %q: too few fields", line)
+		return stat{}, fmt.Errorf("parsing %q: too few fields", line)
 	}
-	ticks, err = strconv.ParseUint(fields[19], 10, 64)
+	s.state = fields[0][0]
+	s.threads, err = strconv.Atoi(fields[17])
+	if err == nil {
+		s.ticks, err = strconv.ParseUint(fields[19], 10, 64)
+	}
 	if err != nil {
-		return 0, 0, fmt.Errorf("parsing %q: %w", line, err)
+		return stat{}, fmt.Errorf("parsing %q: %w", line, err)
 	}
-	return fields[0][0], ticks, nil
+	return s, nil
 }

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,10 +42,56 @@ func act(kind, address string) int {
 		}
 	case "deaf":
 		signal.Ignore(syscall.SIGTERM)
+	case headless:
+		go func() {
+			for s, err := statOf(os.Getpid()); err == nil && s.state != 'Z'; s, err = statOf(os.Getpid()) {
+				time.Sleep(time.Millisecond)
+			}
+			serveHealth(address)
+		}()
+		_, _, err := syscall.Syscall(syscall.SYS_EXIT, 0, 0, 0) // of this thread, which is the first
+		fmt.Println("still here:", err)
 	}
+	serveHealth(address)
+	return 1
+}
+
+func serveHealth(address string) {
 	http.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
 	fmt.Println(http.ListenAndServe(address, nil))
-	return 1
+}
+
+// headless is one whose first thread ends, and whose others go on.
+const headless = "headless"
+
+func init() {
+	if strings.HasPrefix(os.Getenv(actor), headless) {
+		runtime.LockOSThread() // main has the first thread
+	}
+}
+
+// A process runs for as long as one of its threads does: it has its ports, and another cannot listen there.
+func TestRunsWithoutItsFirstThread(t *testing.T) {
+	s := scene(t)
+	want := dummy(t, "nats", headless)
+	pid := bring(t, s, want)
+	stat, err := statOf(pid)
+	if err != nil || stat.state != 'Z' {
+		t.Fatalf("its first thread has not ended: %+v, %v", stat, err)
+	}
+	if again := bring(t, s, want); again != pid {
+		t.Errorf("what runs is left: %d became %d", pid, again)
+	}
+	p, err := s.Process("nats")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !listens(want.Ports[0]) {
+		t.Error("Kill returns when its port is free")
+	}
 }
 
 // scene is a stack without any of the real servers.

@@ -92,21 +92,20 @@ func TestParseStat(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		reason, line string
-		state        byte
-		ticks        uint64
+		want         stat
 		fails        bool
 	}{
-		"Plain":       {reason: "state and start are fields 3 and 22", line: line("12 (etcd)", "S", "4711"), state: 'S', ticks: 4711},
-		"Parentheses": {reason: "a name may look like fields", line: line("12 (a) R 1 (b) Z)", "R", "99"), state: 'R', ticks: 99},
-		"Zombie":      {reason: "the state of an ended process is told", line: line("12 (kwok)", "Z", "3"), state: 'Z', ticks: 3},
+		"Plain":       {reason: "state, threads and start are fields 3, 20 and 22", line: line("12 (etcd)", "S", "4711"), want: stat{'S', 5, 4711}},
+		"Parentheses": {reason: "a name may look like fields", line: line("12 (a) R 1 (b) Z)", "R", "99"), want: stat{'R', 5, 99}},
+		"Zombie":      {reason: "the state of an ended process is told", line: line("12 (kwok)", "Z", "3"), want: stat{'Z', 5, 3}},
 		"Short":       {reason: "a truncated line is an error", line: "12 (etcd) S 1 2", fails: true},
 		"NoName":      {reason: "what is no stat line is an error", line: "hello", fails: true},
 		"NoNumber":    {reason: "a start that is no number is an error", line: line("12 (etcd)", "S", "soon"), fails: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			state, ticks, err := parseStat(tt.line)
-			if (err != nil) != tt.fails || state != tt.state || ticks != tt.ticks {
-				t.Errorf("%s: got %q %d %v", tt.reason, state, ticks, err)
+			got, err := parseStat(tt.line)
+			if (err != nil) != tt.fails || got != tt.want {
+				t.Errorf("%s: got %+v %v", tt.reason, got, err)
 			}
 		})
 	}
