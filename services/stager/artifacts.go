@@ -17,12 +17,12 @@ import (
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
-	"golang.org/x/sync/singleflight"
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"orkestra.dev/services/stager/archive"
+	"orkestra.dev/services/stager/internal/flight"
 	"orkestra.dev/services/stager/internal/lru"
 	"orkestra.dev/services/stager/stage"
 )
@@ -60,7 +60,7 @@ type artifacts struct {
 	base *url.URL
 	// kept are archives by their digest.
 	kept    *lru.Cache[[]byte]
-	reading singleflight.Group
+	reading flight.Group[[]byte]
 	inHand  *semaphore.Weighted
 	total   *prometheus.CounterVec
 	log     *slog.Logger
@@ -174,10 +174,7 @@ func (a *artifacts) archive(ctx context.Context, want wantedArchive) (data []byt
 	if data, ok := a.kept.Get(want.digest); ok {
 		return data, artifactKept, nil
 	}
-	// Those who ask for the same at the same time share one read, which the first one's leaving does not end.
-	read, err, _ := a.reading.Do(want.digest, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), museumTimeout)
-		defer cancel()
+	data, err = a.reading.Do(ctx, want.digest, museumTimeout, func(ctx context.Context) ([]byte, error) {
 		if err := a.inHand.Acquire(ctx, 1); err != nil {
 			return nil, fmt.Errorf("waiting to read a chart: %w", err)
 		}
@@ -198,5 +195,5 @@ func (a *artifacts) archive(ctx context.Context, want wantedArchive) (data []byt
 	if err != nil {
 		return nil, artifactUnavailable, err
 	}
-	return read.([]byte), artifactFetched, nil
+	return data, artifactFetched, nil
 }

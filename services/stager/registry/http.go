@@ -9,6 +9,7 @@ import (
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/services/stager/archive"
+	"orkestra.dev/services/stager/internal/flight"
 	"orkestra.dev/services/stager/internal/lru"
 	"orkestra.dev/services/stager/refusal"
 )
@@ -17,7 +18,7 @@ import (
 type httpRegistry struct {
 	*network
 	indexes  *lru.Cache[*snapshot] // by repository
-	looks    flights[*snapshot]
+	looks    flight.Group[*snapshot]
 	archives *store
 }
 

@@ -33,7 +33,7 @@ func (h *httpRegistry) index(ctx context.Context, ref Ref, after time.Time) (*sn
 		if known, ok := recent(); ok {
 			return known, nil
 		}
-		got, err := h.looks.do(ctx, ref.repository(), h.opts.Timeout, func(ctx context.Context) (*snapshot, error) {
+		got, err := h.looks.Do(ctx, ref.repository(), h.opts.Timeout, func(ctx context.Context) (*snapshot, error) {
 			// Another's look may have ended since we asked.
 			if known, ok := recent(); ok {
 				return known, nil

@@ -13,6 +13,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/services/stager/internal/flight"
 	"orkestra.dev/services/stager/internal/lru"
 	"orkestra.dev/services/stager/refusal"
 )
@@ -42,14 +43,14 @@ type ociRegistry struct {
 	*network
 	// tokens that token servers gave, by repository, which has the credentials in it.
 	tokens *lru.Cache[auth.Cache]
-	looks  flights[*Resolved]
+	looks  flight.Group[*Resolved]
 	blobs  *store
 }
 
 // Resolve finds the chart by its pin or by its tag.
 func (o *ociRegistry) Resolve(ctx context.Context, ref Ref) (*Resolved, error) {
 	key := strings.Join([]string{ref.repository(), ref.Name, ref.Version, ref.Digest}, "\n")
-	r, err := o.looks.do(ctx, key, o.opts.Timeout, func(ctx context.Context) (*Resolved, error) {
+	r, err := o.looks.Do(ctx, key, o.opts.Timeout, func(ctx context.Context) (*Resolved, error) {
 		s, err := o.open(ref)
 		if err != nil {
 			return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"orkestra.dev/services/stager/internal/flight"
 	"orkestra.dev/services/stager/internal/lru"
 )
 
@@ -12,7 +13,7 @@ import (
 type store struct {
 	timeout   time.Duration
 	kept      *lru.Cache[[]byte]
-	downloads flights[[]byte]
+	downloads flight.Group[[]byte]
 }
 
 // get what has a digest in a repository, or, where digest is empty, what is at a place:
@@ -21,12 +22,12 @@ type store struct {
 func (s *store) get(ctx context.Context, repository, digest, place string, fetch func(context.Context) ([]byte, error)) ([]byte, error) {
 	key := repository + " " + digest
 	if digest == "" {
-		return s.downloads.do(ctx, key+place, s.timeout, fetch)
+		return s.downloads.Do(ctx, key+place, s.timeout, fetch)
 	}
 	if data, ok := s.kept.Get(key); ok {
 		return data, nil
 	}
-	return s.downloads.do(ctx, key, s.timeout, func(ctx context.Context) ([]byte, error) {
+	return s.downloads.Do(ctx, key, s.timeout, func(ctx context.Context) ([]byte, error) {
 		// Another download of it may have ended since we looked.
 		if data, ok := s.kept.Get(key); ok {
 			return data, nil

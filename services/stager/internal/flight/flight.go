@@ -1,4 +1,5 @@
-package registry
+// Package flight has those who want the same at the same time share one errand.
+package flight
 
 import (
 	"context"
@@ -7,10 +8,10 @@ import (
 	"time"
 )
 
-// flights lets those who want the same at the same time share one errand. Unlike
+// Group lets those who want the same at the same time share one errand. Unlike
 // singleflight of golang.org/x/sync it is not the first one's context that ends it: it
 // is called off when nobody waits for it any more.
-type flights[V any] struct {
+type Group[V any] struct {
 	mu sync.Mutex
 	by map[string]*flight[V]
 }
@@ -23,9 +24,9 @@ type flight[V any] struct {
 	err     error
 }
 
-// do runs an errand under a key for at most timeout, or waits for the one that is
+// Do runs an errand under a key for at most timeout, or waits for the one that is
 // under way. Where ctx ends first, its error is returned.
-func (f *flights[V]) do(ctx context.Context, key string, timeout time.Duration, errand func(context.Context) (V, error)) (V, error) {
+func (f *Group[V]) Do(ctx context.Context, key string, timeout time.Duration, errand func(context.Context) (V, error)) (V, error) {
 	c := f.join(ctx, key, timeout, errand)
 	select {
 	case <-c.done:
@@ -37,7 +38,7 @@ func (f *flights[V]) do(ctx context.Context, key string, timeout time.Duration, 
 	}
 }
 
-func (f *flights[V]) join(ctx context.Context, key string, timeout time.Duration, errand func(context.Context) (V, error)) *flight[V] {
+func (f *Group[V]) join(ctx context.Context, key string, timeout time.Duration, errand func(context.Context) (V, error)) *flight[V] {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := f.by[key]
@@ -54,7 +55,7 @@ func (f *flights[V]) join(ctx context.Context, key string, timeout time.Duration
 	return c
 }
 
-func (f *flights[V]) run(ctx context.Context, key string, c *flight[V], errand func(context.Context) (V, error)) {
+func (f *Group[V]) run(ctx context.Context, key string, c *flight[V], errand func(context.Context) (V, error)) {
 	defer func() {
 		// Nobody up this goroutine's stack could, and what is read is hostile.
 		if p := recover(); p != nil {
@@ -69,7 +70,7 @@ func (f *flights[V]) run(ctx context.Context, key string, c *flight[V], errand f
 	c.value, c.err = errand(ctx)
 }
 
-func (f *flights[V]) leave(key string, c *flight[V]) {
+func (f *Group[V]) leave(key string, c *flight[V]) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if c.waiting--; c.waiting == 0 {
@@ -78,7 +79,7 @@ func (f *flights[V]) leave(key string, c *flight[V]) {
 	}
 }
 
-func (f *flights[V]) forget(key string, c *flight[V]) {
+func (f *Group[V]) forget(key string, c *flight[V]) {
 	if f.by[key] == c {
 		delete(f.by, key)
 	}
