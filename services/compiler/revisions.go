@@ -1,7 +1,6 @@
 package compiler
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -180,8 +179,6 @@ func (c *compiler) revisions(ctx context.Context, rollout events.Rollout) ([]app
 	ours := slices.DeleteFunc(all.Items, func(o appsv1.ControllerRevision) bool {
 		return o.Annotations[v1alpha1.AnnotationGroupUID] != rollout.UID
 	})
-	slices.SortFunc(ours, func(a, b appsv1.ControllerRevision) int {
-		return cmp.Or(cmp.Compare(b.Revision, a.Revision), b.CreationTimestamp.Compare(a.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
-	})
+	slices.SortFunc(ours, func(a, b appsv1.ControllerRevision) int { return compile.NewestFirst(&a, &b) })
 	return ours, nil
 }

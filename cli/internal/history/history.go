@@ -3,7 +3,6 @@
 package history
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -97,6 +96,8 @@ func (r Revision) Pinned() v1alpha1.ApplicationGroupSpec {
 // there and may be seen: without them the group's own status has to do.
 func Of(group *v1alpha1.ApplicationGroup, objects []appsv1.ControllerRevision, workflows []wfv1.Workflow) ([]Revision, error) {
 	var out []Revision
+	objects = slices.Clone(objects)
+	slices.SortFunc(objects, func(a, b appsv1.ControllerRevision) int { return compile.NewestFirst(&a, &b) })
 	for i := range objects {
 		o := &objects[i]
 		if o.Annotations[v1alpha1.AnnotationGroupUID] != string(group.UID) {
@@ -111,9 +112,6 @@ func Of(group *v1alpha1.ApplicationGroup, objects []appsv1.ControllerRevision, w
 			good: o.Labels[v1alpha1.LabelRevision] == v1alpha1.RevisionGood,
 		})
 	}
-	slices.SortFunc(out, func(a, b Revision) int {
-		return cmp.Or(cmp.Compare(b.Number, a.Number), b.Created.Compare(a.Created), cmp.Compare(a.Name, b.Name))
-	})
 	runs := runsOf(group, workflows)
 	standing := true // what runs is the newest good revision
 	for i := range out {

@@ -1,14 +1,17 @@
 package compile
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
@@ -103,6 +106,37 @@ func RevisionOf(o *appsv1.ControllerRevision) (Revision, error) {
 		return r, fmt.Errorf("decoding revision %s: %w", o.Name, err)
 	}
 	return r, nil
+}
+
+// NewestFirst orders the revisions of a group. Of those of one generation the one that was made later is the newer. Kubernetes
+// tells that in whole seconds, and two rollouts of a small group fit into one: there the one that was asked for later is the
+// newer, and where that was no time the one that was written last, which is when it was found good.
+func NewestFirst(a, b *appsv1.ControllerRevision) int {
+	order := cmp.Or(cmp.Compare(b.Revision, a.Revision), b.CreationTimestamp.Compare(a.CreationTimestamp.Time))
+	if order == 0 {
+		order = requestedAt(b).Compare(requestedAt(a))
+	}
+	if order == 0 {
+		// What is no version of the API server's is equal.
+		order, _ = resourceversion.CompareResourceVersion(b.ResourceVersion, a.ResourceVersion)
+	}
+	return cmp.Or(order, cmp.Compare(a.Name, b.Name))
+}
+
+// requestedAt is when the rollout of a revision was asked for; zero where the spec was changed, which comes first of its
+// generation, and where a user wrote something else.
+func requestedAt(o *appsv1.ControllerRevision) time.Time {
+	var kept struct {
+		Rollout events.Rollout `json:"rollout"`
+	}
+	if json.Unmarshal(o.Data.Raw, &kept) != nil {
+		return time.Time{}
+	}
+	at, err := time.Parse(time.RFC3339Nano, kept.Rollout.RequestedAt)
+	if err != nil {
+		return time.Time{}
+	}
+	return at
 }
 
 // Snapshot is the Secret that keeps the revision's values, owned by its object; nil
