@@ -150,6 +150,10 @@ type wantedArchive struct {
 	digest string
 }
 
+func (w wantedArchive) String() string {
+	return strings.Join([]string{w.tenant, w.chart.Name, w.chart.Version, w.digest}, "/")
+}
+
 // named is what a chart's name and version may be made of, so that they are one segment of a path. Helm's names are
 // letters, digits, dots, dashes and underscores; versions may have a plus.
 var named = regexp.MustCompile(`^[A-Za-z0-9._+-]{1,250}$`)
@@ -174,7 +178,8 @@ func (a *artifacts) archive(ctx context.Context, want wantedArchive) (data []byt
 	if data, ok := a.kept.Get(want.digest); ok {
 		return data, artifactKept, nil
 	}
-	data, err = a.reading.Do(ctx, want.digest, museumTimeout, func(ctx context.Context) ([]byte, error) {
+	// Who names a digest in the wrong place shares no answer with who names it in the right one.
+	data, err = a.reading.Do(ctx, want.String(), museumTimeout, func(ctx context.Context) ([]byte, error) {
 		if err := a.inHand.Acquire(ctx, 1); err != nil {
 			return nil, fmt.Errorf("waiting to read a chart: %w", err)
 		}

@@ -146,6 +146,41 @@ func TestArtifactsWaitForChartMuseum(t *testing.T) {
 	all.Wait()
 }
 
+// A request that cannot be answered must not take along one that can.
+func TestArtifactsAreReadApart(t *testing.T) {
+	d := &depot{data: map[string]string{"shop/web-1.0.0": "bytes"}, until: make(chan struct{})}
+	_, get := newArtifactServer(t, d)
+	answer := sync.OnceFunc(func() { close(d.until) })
+	t.Cleanup(answer)
+	file := "/" + strings.TrimPrefix(archive.Digest([]byte("bytes")), "sha256:") + ".tgz"
+	asked := func(n int) {
+		t.Helper()
+		there, err := poll(t.Context(), 10*time.Second, func() (bool, error) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return len(d.asked) == n, nil
+		})
+		if err != nil || !there {
+			t.Fatalf("ChartMuseum was not asked %d times: %v", n, err)
+		}
+	}
+	var both sync.WaitGroup
+	both.Go(func() {
+		if code, _, _ := get("/charts/nobody/web/1.0.0" + file); code != http.StatusNotFound {
+			t.Errorf("nobody has it: %d", code)
+		}
+	})
+	asked(1)
+	both.Go(func() {
+		if code, body, _ := get("/charts/shop/web/1.0.0" + file); code != http.StatusOK || body != "bytes" {
+			t.Errorf("it is in the shop: %d %q", code, body)
+		}
+	})
+	asked(2)
+	answer()
+	both.Wait()
+}
+
 // Replicas on one machine share an address.
 func TestArtifactsShareAnAddress(t *testing.T) {
 	d := &depot{data: map[string]string{"shop/web-1.0.0": "bytes"}}
