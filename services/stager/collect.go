@@ -84,7 +84,7 @@ func (c *collector) sweep(ctx context.Context) error {
 func (c *collector) observe(ctx context.Context) (retention.State, []v1alpha1.ApplicationGroup, error) {
 	s := retention.State{Settled: map[string]bool{}, Used: map[string]bool{}}
 	var charts sourcev1.HelmChartList
-	if err := c.client.List(ctx, &charts, client.InNamespace(c.namespace), ours()); err != nil {
+	if err := c.client.List(ctx, &charts, client.InNamespace(c.namespace), ours(), client.UnsafeDisableDeepCopy); err != nil {
 		return s, nil, fmt.Errorf("listing HelmCharts: %w", err)
 	}
 	for i := range charts.Items {

@@ -182,18 +182,20 @@ func (s *stager) keepServed(ctx context.Context) error {
 }
 
 // serveAll has HelmCharts offer their archive here that do not: where --artifact-url is another than it was, where an earlier
-// Orkestra left them to source-controller, and where somebody has resumed them. One of which nobody knows the digest is being staged. Then the HelmRepositories that an earlier Orkestra made for them are nobody's.
+// Orkestra left them to source-controller, and where somebody has resumed them. One of which nobody knows the digest is being
+// staged. Then the HelmRepositories that an earlier Orkestra made for them are nobody's.
 func (s *stager) serveAll(ctx context.Context) error {
 	var all sourcev1.HelmChartList
-	if err := s.client.List(ctx, &all, client.InNamespace(s.namespace), ours()); err != nil {
+	// They are looked at, and there may be ten thousand: nobody needs copies.
+	if err := s.client.List(ctx, &all, client.InNamespace(s.namespace), ours(), client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("listing HelmCharts: %w", err)
 	}
 	offered, errs := make([]bool, len(all.Items)), make([]error, len(all.Items))
 	each(len(all.Items), func(i int) {
-		h := all.Items[i].DeepCopy()
+		h := &all.Items[i]
 		switch digest := stage.DigestOf(h); {
 		case leaving(h):
-			offered[i], errs[i] = true, s.letGo(ctx, h)
+			offered[i], errs[i] = true, s.letGo(ctx, h.DeepCopy())
 		case digest != "":
 			offered[i], errs[i] = s.served(ctx, true, h, stage.Served(h, digest))
 		}
