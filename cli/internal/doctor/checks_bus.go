@@ -97,8 +97,9 @@ func consumers(v *visit) {
 		case c.Paused:
 			v.find(Problem, "consumer-paused", fmt.Sprintf("Consumer %s is paused.", c.Name), "The service of that name hears nothing until then.",
 				"nats consumer resume "+events.StreamEvents+" "+c.Name)
-		case c.Waiting == 0 && c.InHand == 0:
-			v.find(Problem, "consumer-away", fmt.Sprintf("Nobody takes the events of consumer %s; %d wait.", c.Name, c.Pending),
+		case c.Waiting == 0 && (c.InHand == 0 || v.away(c.Name)):
+			// What waits to be tried again counts as in hand, for minutes, whoever has it.
+			v.find(Problem, "consumer-away", fmt.Sprintf("Nobody takes the events of consumer %s; %d wait.", c.Name, c.Pending+uint64(c.InHand)),
 				"Rollouts stop where the part of that service begins.", fmt.Sprintf("see that %s runs, and what its /readyz and its log say", c.Name))
 		case c.Waiting == 0:
 			v.find(Warning, "consumer-busy", fmt.Sprintf("Nobody asks for the next event of consumer %s; %d are in hand, %d wait.", c.Name, c.InHand, c.Pending),
@@ -112,6 +113,28 @@ func consumers(v *visit) {
 	if len(v.findings) > 0 {
 		v.say("%d", len(v.Bus.Value.Consumers))
 	}
+}
+
+// away tells whether a service is seen, and no replica of it is ready.
+func (v *visit) away(service string) bool {
+	seen := false
+	for _, w := range v.Workloads.Value {
+		if w.Ours && (w.Component == service || w.Component == "single") {
+			if w.Ready > 0 {
+				return false
+			}
+			seen = true
+		}
+	}
+	for _, p := range v.Probes {
+		if p.Name == service || strings.HasPrefix(p.Name, service+"_") { // stager, and stager_2
+			if p.Err == nil {
+				return false
+			}
+			seen = true
+		}
+	}
+	return seen
 }
 
 func letters(v *visit) {

@@ -137,15 +137,29 @@ func TestFindings(t *testing.T) {
 		"ReplicaBehind": {"it works on", func(f *doctor.Facts) { f.Bus.Value.Streams[0].Behind = []string{"n2"} }, []string{"stream-behind"}, doctor.Warning},
 		"Nobody":        {"nobody asks, and nobody has any", func(f *doctor.Facts) { f.Bus.Value.Consumers[0].Waiting = 0 }, []string{"consumer-away"}, doctor.Problem},
 		"Busy":          {"nobody asks, and somebody may be at work", func(f *doctor.Facts) { f.Bus.Value.Consumers[0].Waiting, f.Bus.Value.Consumers[0].InHand = 0, 3 }, []string{"consumer-busy"}, doctor.Warning},
-		"Letters":       {"the group they are about waits", func(f *doctor.Facts) { f.Bus.Value.Streams[1].Messages = 2 }, []string{"dead-letters"}, doctor.Problem},
-		"Denied":        {"a right that is needed", func(f *doctor.Facts) { f.Access.Value[0].Denied = []doctor.Need{{Verb: "list", Resource: "secrets"}} }, []string{"permission-missing"}, doctor.Problem},
-		"NoAccount":     {"services may run as somebody else", func(f *doctor.Facts) { f.Access.Value[0].Missing = true }, []string{"account-missing"}, doctor.Unknown},
-		"Taken":         {"the webhook was not asked", func(f *doctor.Facts) { f.Admission.Value.Refusal = "" }, []string{"webhook-unreachable"}, doctor.Problem},
-		"NoWebhook":     {"there is none to ask", func(f *doctor.Facts) { f.Admission.Value = doctor.Admission{} }, []string{"webhook-missing"}, doctor.Problem},
-		"OtherRefusal":  {"who may not create groups cannot tell", func(f *doctor.Facts) { f.Admission.Value.Refusal = "forbidden" }, []string{"webhook-not-asked"}, doctor.Unknown},
-		"NoPolicy":      {"the fence", func(f *doctor.Facts) { f.Policies.Value = f.Policies.Value[1:] }, []string{"policy-missing"}, doctor.Problem},
-		"Unbound":       {"a policy without a binding does nothing", func(f *doctor.Facts) { f.Policies.Value[0].Denies = false }, []string{"policy-unbound"}, doctor.Problem},
-		"ArgoSilent":    {"a workflow that nobody has begun", func(f *doctor.Facts) { f.Workflows.Value[0].Status.Phase = "" }, []string{"argo-silent"}, doctor.Problem},
+		"BusyReplica": {"one of two is at work", func(f *doctor.Facts) {
+			f.Bus.Value.Consumers[0].Waiting, f.Bus.Value.Consumers[0].InHand = 0, 3
+			f.Probes = []doctor.Probe{{Name: "stager", Err: errors.New("refused")}, {Name: "stager_2"}}
+			f.Workloads.Value = nil
+		}, []string{"service-not-ready", "consumer-busy"}, doctor.Problem},
+		"Gone": {"what waits to be tried again is in nobody's hand", func(f *doctor.Facts) {
+			f.Bus.Value.Consumers[0].Waiting, f.Bus.Value.Consumers[0].InHand = 0, 1
+			f.Probes = []doctor.Probe{{Name: "stager", Err: errors.New("refused")}, {Name: "stager_2", Err: errors.New("refused")}}
+			f.Workloads.Value = nil
+		}, []string{"service-not-ready", "service-not-ready", "consumer-away"}, doctor.Problem},
+		"GonePods": {"nor where no pod is ready", func(f *doctor.Facts) {
+			f.Bus.Value.Consumers[0].Waiting, f.Bus.Value.Consumers[0].InHand = 0, 1
+			f.Workloads.Value[1].Ready = 0
+		}, []string{"workload-not-ready", "consumer-away"}, doctor.Problem},
+		"Letters":      {"the group they are about waits", func(f *doctor.Facts) { f.Bus.Value.Streams[1].Messages = 2 }, []string{"dead-letters"}, doctor.Problem},
+		"Denied":       {"a right that is needed", func(f *doctor.Facts) { f.Access.Value[0].Denied = []doctor.Need{{Verb: "list", Resource: "secrets"}} }, []string{"permission-missing"}, doctor.Problem},
+		"NoAccount":    {"services may run as somebody else", func(f *doctor.Facts) { f.Access.Value[0].Missing = true }, []string{"account-missing"}, doctor.Unknown},
+		"Taken":        {"the webhook was not asked", func(f *doctor.Facts) { f.Admission.Value.Refusal = "" }, []string{"webhook-unreachable"}, doctor.Problem},
+		"NoWebhook":    {"there is none to ask", func(f *doctor.Facts) { f.Admission.Value = doctor.Admission{} }, []string{"webhook-missing"}, doctor.Problem},
+		"OtherRefusal": {"who may not create groups cannot tell", func(f *doctor.Facts) { f.Admission.Value.Refusal = "forbidden" }, []string{"webhook-not-asked"}, doctor.Unknown},
+		"NoPolicy":     {"the fence", func(f *doctor.Facts) { f.Policies.Value = f.Policies.Value[1:] }, []string{"policy-missing"}, doctor.Problem},
+		"Unbound":      {"a policy without a binding does nothing", func(f *doctor.Facts) { f.Policies.Value[0].Denies = false }, []string{"policy-unbound"}, doctor.Problem},
+		"ArgoSilent":   {"a workflow that nobody has begun", func(f *doctor.Facts) { f.Workflows.Value[0].Status.Phase = "" }, []string{"argo-silent"}, doctor.Problem},
 		"ArgoJustMade": {"a workflow that was made just now", func(f *doctor.Facts) {
 			f.Workflows.Value[0].Status.Phase, f.Workflows.Value[0].CreationTimestamp = "", ago(time.Second)
 		}, nil, doctor.OK},
