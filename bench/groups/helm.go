@@ -14,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+	toolscache "k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"orkestra.dev/api/v1alpha1"
@@ -33,37 +35,43 @@ type model struct {
 
 // standIn takes helm-controller's place: it stops it, and writes of every release from then on, as soon as it is there,
 // what helm-controller has written of one of the group of that name; and the ConfigMap that is the chart. Of Helm it
-// leaves out all but that: a release costs Helm a quarter of a second, and what services keep is objects. The function
-// that is returned ends it, and says what went wrong.
-func (w *world) standIn(ctx context.Context, group string) (end func() error, err error) {
+// leaves out all but that: a release costs Helm a quarter of a second, and what services keep is objects. The context
+// that is returned ends where that cannot go on, since nobody's releases become ready then; end ends it, and says what went wrong.
+func (w *world) standIn(ctx context.Context, group string) (_ context.Context, end func() error, err error) {
 	var made helmv2.HelmReleaseList
 	if err := w.client.List(ctx, &made, client.InNamespace(group)); err != nil {
-		return nil, fmt.Errorf("listing the releases of %s: %w", group, err)
+		return nil, nil, fmt.Errorf("listing the releases of %s: %w", group, err)
 	}
 	if len(made.Items) == 0 {
-		return nil, fmt.Errorf("group %s has no release in its namespace", group)
+		return nil, nil, fmt.Errorf("group %s has no release in its namespace", group)
 	}
 	m := model{namespace: group, name: made.Items[0].Name}
 	if m.status, err = json.Marshal(made.Items[0].Status); err != nil {
-		return nil, fmt.Errorf("encoding the status of a release: %w", err)
+		return nil, nil, fmt.Errorf("encoding the status of a release: %w", err)
 	}
 	helm, err := w.stack.Process(helmController)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := helm.Stop(ctx); err != nil {
-		return nil, fmt.Errorf("stopping helm-controller: %w", err)
+		return nil, nil, fmt.Errorf("stopping helm-controller: %w", err)
 	}
 	ctx, stop := context.WithCancel(ctx)
-	seen, err := w.client.Watch(ctx, &helmv2.HelmReleaseList{ListMeta: metav1.ListMeta{ResourceVersion: made.ResourceVersion}},
-		client.MatchingLabels{v1alpha1.LabelHeritage: v1alpha1.Heritage})
+	seen, err := watchtools.NewRetryWatcherWithContext(ctx, made.ResourceVersion, &toolscache.ListWatch{
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			return w.client.Watch(ctx, &helmv2.HelmReleaseList{}, client.MatchingLabels{v1alpha1.LabelHeritage: v1alpha1.Heritage}, &client.ListOptions{Raw: &o})
+		},
+	})
 	if err != nil {
 		stop()
-		return nil, fmt.Errorf("watching releases: %w", err)
+		return nil, nil, fmt.Errorf("watching releases: %w", err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- w.answer(ctx, seen, m) }()
-	return func() error {
+	go func() {
+		defer stop()
+		ended <- w.answer(ctx, seen, m)
+	}()
+	return ctx, func() error {
 		stop()
 		return <-ended
 	}, nil
@@ -74,6 +82,7 @@ func (w *world) answer(ctx context.Context, seen watch.Interface, m model) error
 	defer seen.Stop()
 	work, working := errgroup.WithContext(ctx)
 	work.SetLimit(hands)
+	defer context.AfterFunc(working, seen.Stop)() // the first error ends it
 	for e := range seen.ResultChan() {
 		hr, ok := e.Object.(*helmv2.HelmRelease)
 		if !ok {
@@ -100,7 +109,7 @@ func (w *world) install(ctx context.Context, hr *helmv2.HelmRelease, m model) er
 	err := w.client.Create(ctx, &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: hr.GetReleaseNamespace(), Name: hr.GetReleaseName() + "-" + chart}, Data: map[string]string{"message": "none"},
 	})
-	if err != nil {
+	if err != nil && !apierrors.IsAlreadyExists(err) { // a watch that was begun again may show it twice
 		return fmt.Errorf("creating the ConfigMap of %s: %w", key, err)
 	}
 	renamed := strings.NewReplacer(m.namespace, hr.Namespace, m.name, hr.Name).Replace(string(m.status))

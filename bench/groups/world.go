@@ -105,8 +105,8 @@ func (w *world) grow(ctx context.Context, o options) (_ *report, err error) {
 		if err := w.rollOut(ctx, o, 0, 1); err != nil {
 			return nil, err
 		}
-		end, err := w.standIn(ctx, groupName(0))
-		if err != nil {
+		var end func() error
+		if ctx, end, err = w.standIn(ctx, groupName(0)); err != nil {
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, end()) }()
