@@ -118,8 +118,9 @@ func consumers(v *visit) {
 // away tells whether a service is seen, and no replica of it is ready.
 func (v *visit) away(service string) bool {
 	seen := false
+	runs := func(name string) bool { return name == service || name == "single" } // all services in one
 	for _, w := range v.Workloads.Value {
-		if w.Ours && (w.Component == service || w.Component == "single") {
+		if w.Ours && runs(w.Component) {
 			if w.Ready > 0 {
 				return false
 			}
@@ -127,7 +128,7 @@ func (v *visit) away(service string) bool {
 		}
 	}
 	for _, p := range v.Probes {
-		if p.Name == service || strings.HasPrefix(p.Name, service+"_") { // stager, and stager_2
+		if name, _, _ := strings.Cut(p.Name, "_"); runs(name) { // stager, and stager_2
 			if p.Err == nil {
 				return false
 			}
