@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -75,6 +76,9 @@ func (b *Bus) Follow(ctx context.Context, o FollowOptions, fn func(f Fact, raw [
 
 // walk reads a stream in its order. Without follow it ends with the last message
 // that was there when it began.
+//
+// The consumer of a reader is on one replica of the stream, perhaps on one that does not have yet what others have: where
+// that says that nothing more is to come, it only knows of nothing more. So the stream's leader is asked for the end.
 func (b *Bus) walk(ctx context.Context, stream string, config jetstream.OrderedConsumerConfig, follow bool,
 	fn func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
 	try, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -83,10 +87,16 @@ func (b *Bus) walk(ctx context.Context, stream string, config jetstream.OrderedC
 	if err != nil {
 		return fmt.Errorf("reaching stream %s: %w", stream, err)
 	}
-	end := s.CachedInfo().State.LastSeq
 	config.InactiveThreshold = walkThreshold
+	r := &walker{stream: s, config: config}
 	if !follow {
 		config.MaxResetAttempts = walkAttempts
+		if r.end, err = r.newest(try); err != nil {
+			return fmt.Errorf("reading stream %s: %w", stream, err)
+		}
+		if r.end == 0 {
+			return nil
+		}
 	}
 	c, err := s.OrderedConsumer(try, config)
 	if err != nil {
@@ -103,9 +113,6 @@ func (b *Bus) walk(ctx context.Context, stream string, config jetstream.OrderedC
 			}
 		}
 	}()
-	if !follow && c.CachedInfo().NumPending == 0 {
-		return nil
-	}
 	messages, err := c.Messages(jetstream.PullHeartbeat(pullHeartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(false))
 	if err != nil {
 		return fmt.Errorf("reading stream %s: %w", stream, err)
@@ -113,11 +120,10 @@ func (b *Bus) walk(ctx context.Context, stream string, config jetstream.OrderedC
 	defer messages.Stop()
 	// The library does not look at the context while it makes its consumer again.
 	defer context.AfterFunc(ctx, messages.Stop)()
-	r := &bookmark{}
 	if !follow {
 		quiet, enough := context.WithCancel(ctx)
 		defer enough()
-		go b.endWhenRead(quiet, c, messages, r)
+		go b.endWhenRead(quiet, messages, r)
 	}
 	for {
 		msg, err := messages.Next(jetstream.NextContext(ctx))
@@ -132,26 +138,47 @@ func (b *Bus) walk(ctx context.Context, stream string, config jetstream.OrderedC
 			return fmt.Errorf("reading stream %s: %w", stream, err)
 		}
 		r.last.Store(meta.Sequence.Stream)
-		if meta.Sequence.Stream <= end || follow {
+		if meta.Sequence.Stream <= r.end || follow {
 			if err := fn(msg, meta); err != nil {
 				return err
 			}
 		}
-		if !follow && (meta.Sequence.Stream >= end || meta.NumPending == 0) {
+		if !follow && meta.Sequence.Stream >= r.end {
 			return nil
 		}
 	}
 }
 
-// bookmark is how far a reader is: the message that it has seen last, and whether there is no other.
-type bookmark struct {
+// walker is how far a reader of what is there has come.
+type walker struct {
+	stream jetstream.Stream
+	config jetstream.OrderedConsumerConfig
+	// end is the last message that was there when the reading began.
+	end uint64
+	// last is the message that it has seen last; ended, whether there is no other.
 	last  atomic.Uint64
 	ended atomic.Bool
 }
 
-// endWhenRead ends the reading of what is there where no message comes any more. (That is not for Next to wait for, which
-// looks for a server's heartbeat from when it is called.)
-func (b *Bus) endWhenRead(ctx context.Context, c jetstream.Consumer, messages jetstream.MessagesContext, r *bookmark) {
+// newest is the sequence of the newest message that r selects, zero where there is none.
+func (r *walker) newest(ctx context.Context) (uint64, error) {
+	var newest uint64
+	for _, filter := range r.config.FilterSubjects {
+		switch msg, err := r.stream.GetLastMsgForSubject(ctx, filter); {
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+		case err != nil:
+			return 0, fmt.Errorf("asking for the newest message on %s: %w", filter, err)
+		case r.config.OptStartTime == nil || !msg.Time.Before(*r.config.OptStartTime):
+			newest = max(newest, msg.Sequence)
+		}
+	}
+	return newest, nil
+}
+
+// endWhenRead ends the reading of what is there where no message comes any more: what was still to come when it began may
+// have been discarded since, or have expired. (That is not for Next to wait for, which looks for a server's heartbeat from
+// when it is called.)
+func (b *Bus) endWhenRead(ctx context.Context, messages jetstream.MessagesContext, r *walker) {
 	tick := time.NewTicker(walkQuiet)
 	defer tick.Stop()
 	before := uint64(0)
@@ -161,26 +188,21 @@ func (b *Bus) endWhenRead(ctx context.Context, c jetstream.Consumer, messages je
 			return
 		case <-tick.C:
 		}
-		switch last := r.last.Load(); {
-		case last != before:
+		last := r.last.Load()
+		if last != before {
 			before = last
-		case b.walked(ctx, c, last):
+			continue
+		}
+		try, cancel := context.WithTimeout(ctx, requestTimeout)
+		newest, err := r.newest(try)
+		cancel()
+		switch {
+		case err != nil: // the library waits for a server that is away
+			b.log.DebugContext(ctx, "asking whether there is more to read", "error", err)
+		case newest <= last:
 			r.ended.Store(true)
 			messages.Stop()
 			return
 		}
 	}
-}
-
-// walked tells whether a reader that has seen the message with the number last, and none for a while, has seen all
-// that there is: what was still to come when it began may have been discarded since, or have expired.
-func (b *Bus) walked(ctx context.Context, c jetstream.Consumer, last uint64) bool {
-	try, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	info, err := c.Info(try)
-	if err != nil { // the library makes a consumer that is gone again, and waits for a server that is away
-		b.log.DebugContext(ctx, "asking whether there is more to read", "error", err)
-		return false
-	}
-	return info.NumPending == 0 && (info.Delivered.Consumer == 0 || info.Delivered.Stream <= last)
 }

@@ -54,3 +54,41 @@ func TestReadingASilentServerEnds(t *testing.T) {
 		})
 	}
 }
+
+// A reader's consumer is on one replica of the stream, perhaps on one that is behind: that says that nothing is to come,
+// and then it comes.
+func TestReadingWhatIsThereFromAReplicaThatIsBehind(t *testing.T) {
+	t.Parallel()
+	servers := eventstest.Single(t)
+	b := eventstest.Bus(t, servers.Account(1), "stager")
+	say(t, b, desired("a", 1), desired("b", 1), desired("a.b", 1), desired("c", 1))
+	start := time.Now()
+	reader, err := events.Connect(t.Context(), events.Options{
+		URL: "nats://u1:p@" + behind(t, servers.Addr(0)), Source: "orkestra://test/reader",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reader.Close() }()
+	for _, test := range []struct {
+		options events.FollowOptions
+		want    int
+	}{
+		{events.FollowOptions{}, 4},
+		{events.FollowOptions{Group: "b"}, 1},
+		{events.FollowOptions{Types: []events.Type{events.TypeGroupDesired, events.TypeChartsStaged}}, 4},
+		{events.FollowOptions{Group: "nobody"}, 0},
+		{events.FollowOptions{Since: start.Add(time.Hour)}, 0},
+	} {
+		seen := 0
+		if err := reader.Follow(t.Context(), test.options, func(events.Fact, []byte) error {
+			seen++
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+		if seen != test.want {
+			t.Errorf("Follow(%+v) shows %d events, want %d", test.options, seen, test.want)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package events_test
 import (
 	"bytes"
 	"net"
+	"regexp"
 	"sync"
 	"testing"
 )
@@ -60,6 +61,27 @@ func silenced(t *testing.T, server string) (addr string, silence func()) {
 		}
 	})
 	return l.Addr().String(), sync.OnceFunc(func() { close(quiet) })
+}
+
+// What a consumer says is still to come: in an answer about itself, and in the address of a message.
+var (
+	pendingInfo    = regexp.MustCompile(`("num_pending":)\d`)
+	pendingMessage = regexp.MustCompile(`(\$JS\.ACK\.\S+\.)\d `)
+)
+
+// behind forwards to a server, and has each of its consumers say that nothing is to come, for as long as that is a number
+// of one digit. It returns its address.
+func behind(t *testing.T, server string) string {
+	t.Helper()
+	l := listen(t)
+	go relay(l, server, func(client bool, sent []byte) bool {
+		if !client {
+			said := pendingInfo.ReplaceAll(sent, []byte("${1}0"))
+			copy(sent, pendingMessage.ReplaceAll(said, []byte("${1}0 ")))
+		}
+		return true
+	})
+	return l.Addr().String()
 }
 
 func listen(t *testing.T) net.Listener {

@@ -7,6 +7,7 @@ package eventstest
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -110,17 +111,26 @@ func configuration(i int, dir string, clients, routes []int) string {
 	return c.String()
 }
 
-// freePorts are ports that were free a moment ago.
+// freePorts are ports that were free a moment ago, below those that systems give to who asks for any (from 32768 on, by
+// Linux): so nobody is given one before the server listens, or while it is stopped.
 func freePorts(t testing.TB, count int) []int {
 	t.Helper()
+	const first, last = 10_000, 32_767
 	var ports []int
-	for range count {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 100 * count {
+		if len(ports) == count {
+			break
+		}
+		port := first + rand.IntN(last-first+1)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		defer func() { _ = l.Close() }()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		ports = append(ports, port)
+	}
+	if len(ports) < count {
+		t.Fatalf("no %d free ports between %d and %d", count, first, last)
 	}
 	return ports
 }
