@@ -260,8 +260,10 @@ func (c *collector) take(ctx context.Context, group *v1alpha1.ApplicationGroup, 
 	case events.IsSuperseded(err) && (now == nil || now.UID != group.UID || leaving(now)):
 		return nil // nobody stages it again
 	}
-	_, err = c.museum.Push(ctx, group.Name, stage.Piece{Chart: a.Name, Version: a.Version, Archive: data, Digest: archive.Digest(data)})
-	return err
+	if _, err := c.museum.Push(ctx, group.Name, stage.Piece{Chart: a.Name, Version: a.Version, Archive: data, Digest: archive.Digest(data)}); err != nil {
+		return err
+	}
+	return c.leaveNothing(ctx, groupstatus.RolloutOf(group))
 }
 
 // moved tells whether a group is not what it was seen as any more.

@@ -43,6 +43,7 @@ type memory struct {
 	archives map[museumChart][]byte
 	pushed   []string
 	taken    func()    // called after something was removed
+	pushing  func()    // called before something is kept
 	since    time.Time // when all of it was pushed
 	err      error
 }
@@ -69,6 +70,10 @@ func (m *memory) Push(_ context.Context, tenant string, p stage.Piece) (string, 
 	key := museumChart{p.Chart, p.Version}
 	if d, ok := m.held[key]; ok {
 		return d, nil
+	}
+	if m.pushing != nil {
+		m.pushing()
+		m.pushing = nil
 	}
 	m.held[key], m.archives[key] = p.Digest, p.Archive
 	m.pushed = append(m.pushed, tenant+"/"+p.Chart+" "+p.Version)

@@ -12,6 +12,7 @@ import (
 
 	"orkestra.dev/api/v1alpha1"
 	"orkestra.dev/pkg/events"
+	"orkestra.dev/pkg/service/stored"
 	"orkestra.dev/services/stager/stage"
 )
 
@@ -164,6 +165,23 @@ func (s *stager) deleted(ctx context.Context, r events.Rollout) error {
 		if err := s.museum.Remove(ctx, r.Group, c); err != nil {
 			return events.RetryAfter(0, err)
 		}
+	}
+	return nil
+}
+
+// leaveNothing empties the repository of a group that is gone, for who may have pushed to it meanwhile: the end of the group
+// may have been heard before that. While the group is there, its end is still to be heard; where there is another of
+// its name, that one's charts are collected.
+func (s *stager) leaveNothing(ctx context.Context, r events.Rollout) error {
+	now, err := stored.Metadata(ctx, s.client, v1alpha1.GroupVersion.WithKind(v1alpha1.Kind), client.ObjectKey{Name: r.Group})
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading group %s: %w", r.Group, err)
+	case now != nil:
+		return nil
+	}
+	if err := s.deleted(ctx, r); err != nil && !events.IsSuperseded(err) {
+		return err
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"orkestra.dev/api/v1alpha1"
+	"orkestra.dev/pkg/service/groupstatus"
 	"orkestra.dev/services/stager/retention"
 )
 
@@ -14,8 +15,11 @@ import (
 // rollout; the archives of older revisions are not to be had that way.
 func (c *collector) restock(ctx context.Context, group *v1alpha1.ApplicationGroup, stored map[retention.Archive]time.Time, charts []retention.Chart) error {
 	lost := retention.Lost(stored, charts, string(group.UID))
-	if len(lost) == 0 {
+	if len(lost) == 0 || leaving(group) {
 		return nil
+	}
+	if moved, err := c.moved(ctx, group); err != nil || moved {
+		return err // it is being staged, or its repository was emptied
 	}
 	o := &outcomes{apps: c.prepare(ctx, group)}
 	pushed := 0
@@ -23,6 +27,9 @@ func (c *collector) restock(ctx context.Context, group *v1alpha1.ApplicationGrou
 		pushed = c.place(ctx, group.Name, o)
 	}
 	c.log.WarnContext(ctx, "ChartMuseum has lost staged charts", "group", group.Name, "lost", len(lost), "pushed", pushed)
+	if err := c.leaveNothing(ctx, groupstatus.RolloutOf(group)); err != nil {
+		return err
+	}
 	if o.err != nil {
 		return o.err
 	}

@@ -260,7 +260,14 @@ type stager struct {
 func (s *stager) handle(ctx context.Context, f events.Fact) ([]events.Fact, error) {
 	switch f.Data.(type) {
 	case events.GroupDesired:
-		return s.desired(ctx, f)
+		facts, err := s.desired(ctx, f)
+		if events.IsSuperseded(err) {
+			// Whoever died over this event may have pushed as well.
+			if problem := s.leaveNothing(ctx, f.Rollout); problem != nil {
+				return nil, problem
+			}
+		}
+		return facts, err
 	case events.GroupDeleted:
 		return nil, s.deleted(ctx, f.Rollout)
 	default:
