@@ -53,6 +53,18 @@ func newUpdated(t *testing.T) (*cellar, *v1alpha1.ApplicationGroup) {
 	return c, g
 }
 
+// newUnneeded is newUpdated when the next sweep removes from the museum what nothing needs.
+func newUnneeded(t *testing.T) (*cellar, *v1alpha1.ApplicationGroup) {
+	t.Helper()
+	c, g := newUpdated(t)
+	for range 2 {
+		must(t, c.sweep(t.Context()))
+		c.release(t)
+		c.at = c.at.Add(collectGrace)
+	}
+	return c, g
+}
+
 // rollOut stages the group and records what the compiler would, under a name.
 func (c *cellar) rollOut(t *testing.T, g *v1alpha1.ApplicationGroup, name string) {
 	t.Helper()
@@ -302,12 +314,7 @@ func TestCollectPutsBack(t *testing.T) {
 		}, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, g := newUpdated(t)
-			for range 2 {
-				must(t, c.sweep(t.Context()))
-				c.release(t)
-				c.at = c.at.Add(collectGrace)
-			}
+			c, g := newUnneeded(t)
 			c.museum.taken = func() {
 				c.museum.taken = nil
 				tc.happens(t, c, g)

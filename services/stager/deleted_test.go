@@ -86,12 +86,7 @@ func TestNothingIsLeftOfWhatIsPushedAfterTheEnd(t *testing.T) {
 		}
 	})
 	t.Run("PutBack", func(t *testing.T) {
-		c, g := newUpdated(t)
-		for range 2 {
-			must(t, c.sweep(t.Context()))
-			c.release(t)
-			c.at = c.at.Add(collectGrace)
-		}
+		c, g := newUnneeded(t)
 		c.museum.taken = func() {
 			c.museum.taken = nil
 			c.change(t, g)
