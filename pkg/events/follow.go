@@ -88,7 +88,7 @@ func (b *Bus) walk(ctx context.Context, stream string, config jetstream.OrderedC
 		return fmt.Errorf("reaching stream %s: %w", stream, err)
 	}
 	config.InactiveThreshold = walkThreshold
-	r := &walker{stream: s, config: config}
+	r := &walker{stream: s, filters: config.FilterSubjects, since: config.OptStartTime}
 	if !follow {
 		config.MaxResetAttempts = walkAttempts
 		if r.end, err = r.newest(try); err != nil {
@@ -152,7 +152,9 @@ func (b *Bus) walk(ctx context.Context, stream string, config jetstream.OrderedC
 // walker is how far a reader of what is there has come.
 type walker struct {
 	stream jetstream.Stream
-	config jetstream.OrderedConsumerConfig
+	// filters are the subjects that it reads; since, from when on they were stored, nil for all.
+	filters []string
+	since   *time.Time
 	// end is the last message that was there when the reading began.
 	end uint64
 	// last is the message that it has seen last; ended, whether there is no other.
@@ -163,12 +165,12 @@ type walker struct {
 // newest is the sequence of the newest message that r selects, zero where there is none.
 func (r *walker) newest(ctx context.Context) (uint64, error) {
 	var newest uint64
-	for _, filter := range r.config.FilterSubjects {
+	for _, filter := range r.filters {
 		switch msg, err := r.stream.GetLastMsgForSubject(ctx, filter); {
 		case errors.Is(err, jetstream.ErrMsgNotFound):
 		case err != nil:
 			return 0, fmt.Errorf("asking for the newest message on %s: %w", filter, err)
-		case r.config.OptStartTime == nil || !msg.Time.Before(*r.config.OptStartTime):
+		case r.since == nil || !msg.Time.Before(*r.since):
 			newest = max(newest, msg.Sequence)
 		}
 	}

@@ -15,11 +15,11 @@ import (
 // rollout; the archives of older revisions are not to be had that way.
 func (c *collector) restock(ctx context.Context, group *v1alpha1.ApplicationGroup, stored map[retention.Archive]time.Time, charts []retention.Chart) error {
 	lost := retention.Lost(stored, charts, string(group.UID))
-	if len(lost) == 0 || leaving(group) {
+	if len(lost) == 0 {
 		return nil
 	}
 	if moved, err := c.moved(ctx, group); err != nil || moved {
-		return err // it is being staged, or its repository was emptied
+		return err // it is being staged, or is going, or its repository was emptied
 	}
 	o := &outcomes{apps: c.prepare(ctx, group)}
 	pushed := 0
